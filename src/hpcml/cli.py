@@ -1,0 +1,186 @@
+"""The command line: `hpcml VERB ...`. Only what a verb needs is imported, so that `hpcml list` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from hpcml import __version__, display, interrupt, runs
+from hpcml.errors import Cancelled, ConfigError, HpcmlError, nearest
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What a verb does, in one line; the function that does it and gives the exit code; whether it takes overrides."""
+
+    help: str
+    main: Callable[[list[str]], int]
+    composes: bool = False
+
+
+def run(args: list[str]) -> int:
+    """Run a config to its end, and say what came out."""
+    from hpcml.config.compose import compose
+
+    composed = compose("hpcml run", args)
+    if composed is None:
+        return 0
+    spec = composed.build()
+    # Dask and scikit-learn: not before the config is known to be right
+    from hpcml import launcher
+
+    origin = launcher.Origin(["hpcml", "run", *args], composed.overrides, composed.choices, composed.config)
+    display.show_summary(Console(), launcher.run(spec, origin=origin))
+    return 0
+
+
+def plan(args: list[str]) -> int:
+    """Say what a run would do, after all its checks, and start nothing."""
+    from hpcml.config.compose import compose
+
+    composed = compose("hpcml plan", [arg for arg in args if arg != "--json"])
+    if composed is None:
+        return 0
+    spec = composed.build()
+    from hpcml import launcher
+
+    lines = {**launcher.plan(spec), "command": shlex.join(["hpcml", "run", *(a for a in args if a != "--json")])}
+    if "--json" in args:
+        print(json.dumps({"config": composed.config, **lines}, indent=2))
+    else:
+        display.pairs(Console(), lines)
+    return 0
+
+
+def list_runs(args: list[str]) -> int:
+    """Show the runs below the known scratch roots."""
+    from hpcml.record import summarise
+
+    parser = _parser("list", "Show your runs.")
+    parser.add_argument("-n", type=int, default=20, help="how many, the latest (20)")
+    options = parser.parse_args(args)
+    found = [summarise(paths) for paths in list(runs.find_all(runs.roots(options.scratch)))[-options.n :]]
+    if options.json:
+        print(json.dumps(found, indent=2))
+    elif found:
+        display.show_runs(Console(), found)
+    else:
+        print("no runs yet: hpcml run experiment=digits_svc makes one; runs elsewhere: --scratch DIR")
+    return 0
+
+
+def status(args: list[str]) -> int:
+    """Show one run."""
+    from hpcml.record import summarise
+
+    parser = _parser("status", "Show one run.")
+    parser.add_argument("run", help="its id, a part of it, its directory, or 'last'")
+    options = parser.parse_args(args)
+    found = summarise(runs.find(options.run, options.scratch))
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        display.show_run(Console(), found)
+    return 0
+
+
+def completion(args: list[str]) -> int:
+    """Print the bash completion script, or with `words` what could follow $COMP_LINE."""
+    from hpcml import completion as shell
+
+    if args == ["words"]:
+        composing = [name for name, verb in VERBS.items() if verb.composes]
+        print("\n".join(shell.words(os.environ.get("COMP_LINE", ""), VERBS, composing)))
+    elif args in ([], ["bash"]):
+        print(shell.SCRIPT, end="")
+    else:
+        raise ConfigError(f"completion {shlex.join(args)}: only bash", 'type: eval "$(hpcml completion bash)"')
+    return 0
+
+
+VERBS = {
+    "run": Verb("run a config to its end: hpcml run experiment=digits_svc", run, composes=True),
+    "plan": Verb("check a config and say what it would do; starts nothing", plan, composes=True),
+    "list": Verb("show your runs", list_runs),
+    "status": Verb("show one run: hpcml status last", status),
+    "completion": Verb('completion for bash: eval "$(hpcml completion bash)"', completion),
+}
+
+
+def _parser(verb: str, text: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"hpcml {verb}", description=text)
+    parser.add_argument("--scratch", metavar="DIR", help="look for runs there ($HPCML_SCRATCH, else all known places)")
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    return parser
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:<{width}}  {verb.help}" for name, verb in VERBS.items())
+    return (
+        "usage: hpcml VERB [OVERRIDES or options]\n\n"
+        "Takes a scikit-learn job from a laptop to a PBS supercomputer and brings the results home.\n\n"
+        f"{verbs}\n\n"
+        "hpcml VERB --help says more; overrides are GROUP=OPTION, KEY=VALUE or, for a new key, +KEY=VALUE"
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do what a command line says.
+
+    Returns
+    -------
+    int
+        0 done, 1 failed, 2 bad request, 128 + signal when cancelled.
+    """
+    if not argv or argv[0] in {"-h", "--help", "help"}:
+        print(_usage())
+        return 0 if argv else 2
+    if argv[0] in {"--version", "-V"}:
+        print(f"hpcml {__version__}")
+        return 0
+    name, *args = argv
+    # For the user's own modules. Last, so that a file there called numpy.py or data.py breaks nothing of ours.
+    sys.path.append(str(Path.cwd()))
+    try:
+        with interrupt.installed():
+            if name not in VERBS:
+                raise ConfigError(f"hpcml {name}: there is no such verb", nearest(name, VERBS))
+            return VERBS[name].main(args)
+    except Cancelled as cancelled:
+        print(f"cancelled by {cancelled}; the cluster is closed", file=sys.stderr)
+        return cancelled.exit_code
+    except HpcmlError as error:
+        display.show_error(Console(stderr=True), error)
+        return error.exit_code
+    except BrokenPipeError:  # `hpcml list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        display.show_error(Console(stderr=True), _unexpected(error))
+        return 1
+
+
+def _unexpected(error: Exception) -> HpcmlError:
+    """Make a message of what should not happen; the traceback goes to a file that can be sent to us."""
+    with tempfile.NamedTemporaryFile("w", prefix="hpcml-", suffix=".log", delete=False, encoding="utf-8") as file:
+        traceback.print_exception(error, file=file)
+    return HpcmlError(
+        f"a mistake of hpcml's own: {type(error).__name__}: {error}",
+        f"please report it with the traceback in {file.name}",
+    )
+
+
+def entry_point() -> None:
+    """Run as `hpcml`."""
+    sys.exit(main(sys.argv[1:]))

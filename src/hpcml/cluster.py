@@ -1,0 +1,273 @@
+"""The cluster that a run computes on: start it, count what it costs, always close it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dask
+import psutil
+from dask.system import CPU_COUNT
+from distributed import Client, LocalCluster, Security, WorkerPlugin
+from distributed.system import MEMORY_LIMIT
+
+from hpcml import interrupt
+from hpcml.errors import ClusterStartError, ConfigError
+from hpcml.spec import MIN_WORKER_MEMORY, LocalSpec
+from hpcml.units import format_size, parse_size
+
+log = logging.getLogger(__name__)
+
+# Read by the BLAS and OpenMP libraries that NumPy, SciPy and scikit-learn come with, when they are loaded.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+# How long the parts of a cluster may take to end by themselves, in seconds.
+_CLOSE_TIMEOUT = 5
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Size:
+    """A local cluster's size: worker processes, threads of each, bytes of each."""
+
+    workers: int
+    threads: int
+    memory: int
+
+    def __str__(self) -> str:
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"{self.workers} worker{'s' if self.workers > 1 else ''} x {threads}, {format_size(self.memory)} each"
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the workers hold at a moment, in bytes."""
+
+    workers: int
+    memory: int
+    memory_limit: int
+
+
+@dataclass
+class Cluster:
+    """A running cluster."""
+
+    client: Client
+    size: Size
+    dashboard: str
+    started: float = field(default_factory=time.monotonic)
+    # Measured when the cluster closes.
+    core_s_allocated: float = 0.0
+    core_s_busy: float = 0.0
+
+    def load(self) -> Load:
+        """Ask the scheduler for workers and their memory."""
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        return Load(
+            len(workers),
+            sum(worker["metrics"].get("memory", 0) for worker in workers),
+            sum(worker["memory_limit"] for worker in workers),
+        )
+
+    def measure(self) -> None:
+        """Count the core time so far."""
+        self.core_s_allocated = (time.monotonic() - self.started) * self.size.workers * self.size.threads
+        self.core_s_busy = self.client.run_on_scheduler(_busy_seconds)
+
+
+def _busy_seconds(dask_scheduler: Any) -> float:
+    """Sum the time that worker threads spent in finished tasks."""
+    prefixes = dask_scheduler.task_prefixes.values()
+    return float(sum(prefix.all_durations.get("compute", 0.0) for prefix in prefixes))
+
+
+class LogToFile(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
+    """Send what a worker prints, its libraries' warnings included, to a file instead of the user's terminal."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def setup(self, worker: Any) -> None:
+        """Redirect the worker process's output; called by Dask on each new worker."""
+        descriptor = os.open(
+            self.directory / f"worker-{worker.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
+        )
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
+
+
+def local_size(spec: LocalSpec) -> Size:
+    """Settle the size of a local cluster from the request and the machine.
+
+    The cores are those that this process may use (affinity and cgroup quota counted, as dask.system does), the memory
+    likewise. A tenth of the memory is left to the head and the operating system.
+
+    Raises
+    ------
+    ConfigError
+        If the workers would get too little memory to live.
+    """
+    usable = int(MEMORY_LIMIT * 0.9)
+    limit = parse_size(spec.memory_limit, "cluster.memory_limit") if spec.memory_limit else None
+    fitting = max(1, usable // (limit or 2 * MIN_WORKER_MEMORY))
+    workers = spec.workers or min(max(1, CPU_COUNT // spec.threads), fitting)
+    memory = limit or usable // workers
+    if memory < MIN_WORKER_MEMORY or workers * memory > MEMORY_LIMIT:
+        raise ConfigError(
+            f"cluster.workers={workers}: with {format_size(memory)} each they do not fit this machine's "
+            f"{format_size(MEMORY_LIMIT)}; a worker needs {format_size(MIN_WORKER_MEMORY)} at least",
+            f"use cluster.workers={fitting} or fewer",
+        )
+    if workers * spec.threads > CPU_COUNT:
+        log.warning("%d workers x %d threads share %d cores", workers, spec.threads, CPU_COUNT)
+    return Size(workers, spec.threads, memory)
+
+
+@contextlib.contextmanager
+def open_cluster(spec: LocalSpec, worker_logs: Path) -> Iterator[Cluster]:
+    """Start a cluster on this machine, and close it whatever happens.
+
+    Every connection is TLS with a certificate made for this run, which never touches the disk; everything listens on
+    loopback only.
+
+    Raises
+    ------
+    ClusterStartError
+        If the workers do not arrive in ``spec.start_timeout`` seconds.
+    """
+    size = local_size(spec)
+    worker_logs.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        # Private: Dask puts it on the workers' sys.path, and its default is a directory in /tmp that all users share
+        spill = stack.enter_context(_private_directory(spec.local_directory or os.environ.get("PBS_JOBFS")))
+        stack.enter_context(dask.config.set({"temporary-directory": spill}))
+        stack.enter_context(_environment({name: str(size.threads) for name in THREAD_VARIABLES}))
+        with interrupt.deferred(), interrupt.children_ignore_sigint():
+            # No workers yet: this takes a tenth of a second, and whatever happens later there is something to close.
+            dask_cluster = LocalCluster(
+                n_workers=0,
+                threads_per_worker=size.threads,
+                memory_limit=size.memory,
+                local_directory=spill,
+                host=LOOPBACK,
+                security=Security.temporary(),
+                dashboard_address=f"{LOOPBACK}:0",
+            )
+            client = Client(dask_cluster, set_as_default=False)
+            cluster = Cluster(client, size, str(dask_cluster.dashboard_link))
+
+            def close(kind: Any, *_: Any) -> None:
+                with interrupt.deferred():
+                    with contextlib.suppress(Exception):  # a broken scheduler has no figures; closing matters more
+                        cluster.measure()
+                    _close(dask_cluster, client, hurry=kind is not None)
+
+            stack.push(close)
+        client.register_plugin(LogToFile(worker_logs))
+        dask_cluster.scale(size.workers)
+        _await_workers(client, size.workers, spec.start_timeout)
+        log.info("cluster: %s, scheduler %s, dashboard %s", size, dask_cluster.scheduler_address, cluster.dashboard)
+        yield cluster
+
+
+def _await_workers(client: Client, workers: int, timeout: int) -> None:
+    try:
+        client.wait_for_workers(workers, timeout=timeout)
+    except TimeoutError:
+        arrived = len(client.scheduler_info(n_workers=-1)["workers"])
+        raise ClusterStartError(
+            f"{arrived} of {workers} workers started within cluster.start_timeout={timeout} seconds",
+            "on a busy machine give them longer, cluster.start_timeout=300, or ask for fewer, cluster.workers=2",
+        ) from None
+
+
+def _close(cluster: LocalCluster, client: Client, hurry: bool) -> None:
+    """End scheduler and workers; kill what does not end by itself.
+
+    Parameters
+    ----------
+    hurry : bool
+        The run was cancelled or failed: a worker in the middle of a fit is not waited for.
+    """
+    processes = _worker_processes(cluster)
+    try:
+        if hurry:
+            cluster.sync(_close_nannies, cluster)
+        client.close(timeout=_CLOSE_TIMEOUT)
+        cluster.close(timeout=3 * _CLOSE_TIMEOUT)
+    except Exception as error:
+        log.warning("closing the cluster: %s: %s", type(error).__name__, error)
+    _, alive = psutil.wait_procs(processes + _worker_processes(cluster), timeout=1)
+    for process in alive:
+        log.warning("worker process %d did not end by itself and is killed", process.pid)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=_CLOSE_TIMEOUT)
+
+
+async def _close_nannies(cluster: LocalCluster) -> None:
+    # A nanny gives its worker four fifths of the timeout, then kills it.
+    await asyncio.gather(*(nanny.close(timeout=1) for nanny in cluster.workers.values()), return_exceptions=True)
+
+
+def _worker_processes(cluster: LocalCluster) -> list[psutil.Process]:
+    """List worker processes and what they have started themselves."""
+    processes = []
+    for nanny in list(cluster.workers.values()):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if nanny.pid is not None:
+                process = psutil.Process(nanny.pid)
+                processes += [process, *process.children(recursive=True)]
+    return processes
+
+
+@contextlib.contextmanager
+def _private_directory(base: str | None) -> Iterator[str]:
+    """Make a directory, mode 0700, that is gone afterwards.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be made.
+    """
+    try:
+        made = tempfile.mkdtemp(prefix="hpcml-", dir=base)
+    except OSError as error:
+        raise ConfigError(f"cluster.local_directory={base}: cannot be used: {error.strerror}") from error
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables; worker processes started inside inherit them, and so do those that replace them."""
+    old = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in old.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

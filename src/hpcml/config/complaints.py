@@ -1,0 +1,123 @@
+"""Hydra's and OmegaConf's errors in one message each: what was typed, what there is, what to type instead."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ValidationError,
+)
+
+from hpcml import targets
+from hpcml.errors import ConfigError, nearest
+
+# Groups whose options are any class of any package, named by _target_; the others are typed by a dataclass of spec.py.
+OPEN_GROUPS = ("data", "model", "workload")
+
+
+def translate(error: Exception, config: DictConfig | None) -> ConfigError:
+    """Make one clear error of what went wrong while composing.
+
+    Parameters
+    ----------
+    config : DictConfig or None
+        The config without the override that failed: its keys are the choices.
+    """
+    if isinstance(error, MissingConfigException):
+        return _unknown_option(error)
+    if isinstance(error, OverrideParseException):
+        reason = str(error.__cause__ or error).splitlines()[0]
+        return ConfigError(
+            f"{error.override}: cannot be read: {reason}",
+            "an override is KEY=VALUE; quote lists and mappings for the shell: 'workload.grid={C: [1, 2]}'",
+        )
+    cause = error.__cause__ if isinstance(error, ConfigCompositionException) else error
+    if isinstance(cause, (ConfigAttributeError, ConfigKeyError)):
+        return _unknown_key(str(cause.full_key), typed_override(error), config)
+    if isinstance(cause, ValidationError):
+        typed = typed_override(error) or str(cause.full_key)
+        wanted = re.search(r"could not be converted to (\w+)", str(cause))
+        kind = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+        hint = f"wanted: {kind.get(wanted[1], wanted[1])}" if wanted else _first_line(cause)
+        return ConfigError(f"{typed}: wrong type", hint)
+    if isinstance(cause, MissingMandatoryValue):
+        return ConfigError(f"{cause.full_key} is not set", f"type {cause.full_key}=VALUE")
+    if isinstance(cause, OmegaConfBaseException):
+        reason = _first_line(cause).removeprefix("KeyError raised while resolving interpolation: ")
+        return ConfigError(f"{cause.full_key}: {reason}")
+    there = re.search(r"already at '(.+?)'", str(error))
+    if there:
+        override = re.search(r"Either remove \+ prefix: '(.+)'", str(error))
+        return ConfigError(f"+{there[1]}: it is there already", f"type {override[1] if override else there[1]}")
+    return ConfigError(" ".join(str(error).split()) or type(error).__name__)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0]
+
+
+def typed_override(error: Exception) -> str | None:
+    """Find in a message of Hydra's the override that the user typed."""
+    found = re.search(r"^(?:To append to your config use \+|Error merging override )(.+)$", str(error), re.MULTILINE)
+    return found[1] if found else None
+
+
+def _unknown_option(error: MissingConfigException) -> ConfigError:
+    group, _, option = str(error.missing_cfg_file).rpartition("/")
+    if not group:
+        return ConfigError(f"there is no config '{option}'", nearest(option, error.options or []))
+    return ConfigError(
+        f"{group}={option}: there is no such option",
+        nearest(option, error.options or []),
+        f"your own is DIR/{group}/{option}.yaml, with --config-dir DIR",
+    )
+
+
+def _unknown_key(key: str, typed: str | None, config: DictConfig | None) -> ConfigError:
+    typed = typed or key
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if config is not None and parent else config
+    if not isinstance(node, DictConfig):
+        value = typed.partition("=")[2]
+        return ConfigError(f"{typed}: {parent} is {node}", f"set it whole: '{parent}={{{name}: {value}}}'")
+    known = [str(name) for name in node]
+    if not parent:
+        groups = [group for group in known if OmegaConf.is_dict(node[group]) and name in node[group]]
+        hint = [f"perhaps {group}.{typed}" for group in groups] or [nearest(name, [*known, "experiment"], most=5)]
+        return ConfigError(f"{typed}: there is no '{key}'", *hint)
+    target = _target(node) if key.partition(".")[0] in OPEN_GROUPS else None
+    if target is None:
+        return ConfigError(f"{typed}: there is no '{key}'", nearest(name, known, most=5))
+    names, open_ended = targets.parameters(target)
+    if name in names or open_ended:
+        return ConfigError(f"{typed}: {parent} has no '{name}' yet", f"a new parameter needs a plus: +{typed}")
+    return ConfigError(f"{typed}: {target.__name__}() has no '{name}'", nearest(name, names, most=5))
+
+
+def _target(node: Any) -> Any:
+    if not OmegaConf.is_dict(node) or OmegaConf.is_missing(node, "_target_") or "_target_" not in node:
+        return None
+    try:
+        return targets.locate(str(node["_target_"]), "")
+    except ConfigError:
+        return None
+
+
+def check_closed(given: Mapping[str, Any], known: list[str], key: str) -> None:
+    """Refuse keys that were added with a plus to what is closed.
+
+    Raises
+    ------
+    ConfigError
+    """
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"{key}{name}: there is no such key", nearest(name, known, most=5))

@@ -1,0 +1,191 @@
+"""Compose a run's config with Hydra, and build plain objects of it: below this module nobody sees a DictConfig."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hpcml import targets
+from hpcml.config.complaints import OPEN_GROUPS, check_closed, translate, typed_override
+from hpcml.config.presets import drop_leaks
+from hpcml.errors import ConfigError, HpcmlError
+from hpcml.runs import scratch_root
+from hpcml.spec import LocalSpec, RunSpec
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A composed config: resolved, in plain containers."""
+
+    config: dict[str, Any]
+    overrides: list[str]
+    choices: dict[str, str | None]
+
+    def build(self) -> RunSpec:
+        """Check every ``_target_``, then build the objects.
+
+        Raises
+        ------
+        ConfigError
+            If a value is out of range, or a class cannot be imported or does not take its parameters.
+        """
+        check_closed(self.config, [field.name for field in fields(RunSpec)], "")
+        check_closed(self.config["cluster"], [field.name for field in fields(LocalSpec)], "cluster.")
+        for group in OPEN_GROUPS:
+            targets.check(self.config[group], group)
+        values = dict(self.config, cluster=LocalSpec(**self.config["cluster"]))
+        for group in OPEN_GROUPS:
+            # data is built when it is loaded: by then there is a log for what a user's own loader says
+            values[group] = _instantiate(self.config[group], group, partial=group == "data")
+        _seed(values["model"], values["seed"])
+        return RunSpec(**values)
+
+
+def compose(prog: str, args: Sequence[str]) -> Composed | None:
+    """Compose a config from the command line.
+
+    Parameters
+    ----------
+    prog : str
+        What the user typed before the arguments, for usage messages.
+    args : sequence of str
+        Overrides and Hydra's own flags.
+
+    Returns
+    -------
+    Composed or None
+        None if a flag such as ``--cfg`` or ``--info`` has printed all that was asked for.
+
+    Raises
+    ------
+    ConfigError
+        For a typo, an unknown option, a wrong type.
+    """
+    with _argv([prog, *args]), _full_errors():
+        flags = get_args_parser().parse_args()
+        if flags.multirun:
+            raise ConfigError(
+                "--multirun runs one job after the other and waits for each",
+                "use a search workload, or start hpcml once per run in a shell loop",
+            )
+        if flags.cfg == "job":
+            # Hydra's own --cfg would show what a preset leaks into another class, which is not what runs.
+            config = _compose(flags)[0]
+            _show(config, flags.package, flags.resolve)
+            return None
+        if flags.cfg or flags.info is not None or flags.help or flags.hydra_help or flags.shell_completion:
+            _main(lambda _: None)
+            return None
+        config, choices = _compose(flags)
+        try:
+            plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        except OmegaConfBaseException as error:
+            raise translate(error, config) from error
+    assert isinstance(plain, dict)
+    named = {str(key): value for key, value in plain.items()}
+    named["scratch"] = str(scratch_root(named["scratch"]))
+    return Composed(named, list(flags.overrides), choices)
+
+
+def _compose(flags: Any) -> tuple[DictConfig, dict[str, str | None]]:
+    found: list[tuple[DictConfig, dict[str, str | None]]] = []
+
+    def capture(config: DictConfig) -> None:
+        choices = dict(HydraConfig.get().runtime.choices)
+        own = {group: choice for group, choice in choices.items() if not group.startswith("hydra/")}
+        for group in OPEN_GROUPS:
+            drop_leaks(config, group, own.get(group), flags.overrides)
+        found.append((config, own))
+
+    where = [(f"--config-{name}", getattr(flags, f"config_{name}")) for name in ("dir", "path", "name")]
+    given = [text for flag, value in where if value is not None for text in (flag, value)]
+    try:
+        with _argv([sys.argv[0], *flags.overrides, *given]):
+            _main(capture)
+    except HpcmlError:
+        raise
+    except Exception as error:
+        raise translate(error, _without(typed_override(error), flags.overrides, given)) from error
+    return found[0]
+
+
+def _without(failed: str | None, overrides: Sequence[str], given: Sequence[str]) -> DictConfig | None:
+    """Compose again with as many overrides as go: what the names in the failed one are compared with."""
+    found: list[DictConfig] = []
+    for attempt in ([text for text in overrides if text.lstrip("+") != failed], []):
+        with contextlib.suppress(Exception), _argv([sys.argv[0], *attempt, *given]):
+            _main(found.append)
+            return found[0]
+    return None
+
+
+def _main(task: Any) -> None:
+    store = ConfigStore.instance()
+    store.store(name="schema", node=RunSpec, provider="hpcml")
+    hydra.main(version_base="1.3", config_path="pkg://hpcml.conf", config_name="config")(task)()
+
+
+def _show(config: DictConfig, package: str | None, resolve: bool) -> None:
+    node = config if package in {None, "_global_"} else OmegaConf.select(config, package)
+    if resolve:
+        OmegaConf.resolve(config)
+    print(OmegaConf.to_yaml(node) if OmegaConf.is_config(node) else f"{node}\n", end="")
+
+
+def _seed(model: Any, seed: int) -> None:
+    """Give the seed to a model that has a random_state and leaves it open: the same command gives the same result."""
+    if not hasattr(model, "get_params") or isinstance(model, type):
+        return
+    for name, value in sorted(model.get_params(deep=True).items()):
+        if value is None and name.rpartition("__")[2] == "random_state":
+            model.set_params(**{name: seed})
+
+
+def _instantiate(node: Any, key: str, partial: bool) -> Any:
+    if not isinstance(node, Mapping):
+        return node
+    try:
+        return instantiate({**node, "_partial_": True} if partial else node, _convert_="all")
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:  # Hydra wraps what a constructor raises
+            if isinstance(cause, HpcmlError):
+                raise cause from None
+            last, cause = cause, cause.__cause__
+        raise ConfigError(f"{key}: {node['_target_']} could not be built: {type(last).__name__}: {last}") from error
+
+
+@contextlib.contextmanager
+def _argv(argv: Sequence[str]) -> Iterator[None]:
+    """Give Hydra a command line; it reads no other place."""
+    old, sys.argv = sys.argv, list(argv)
+    try:
+        yield
+    finally:
+        sys.argv = old
+
+
+@contextlib.contextmanager
+def _full_errors() -> Iterator[None]:
+    """Have Hydra raise its errors instead of printing them and ending the process with 1."""
+    old = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if old is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = old

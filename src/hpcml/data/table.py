@@ -1,0 +1,121 @@
+"""Tables: CSV and Parquet files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from hpcml.data.dataset import Dataset
+from hpcml.errors import DataError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableFile:
+    """A CSV or Parquet file; every column but target and groups is a feature.
+
+    Parameters
+    ----------
+    path : str
+        Ends in .parquet or .pq, or is a directory, for Parquet; anything else is CSV (compressed ones too: .gz, .bz2).
+    target : str or None
+        The column to predict; it may hold text.
+    groups : str or None
+        The column that keeps samples together, for splitters such as GroupKFold.
+    drop : sequence of str
+        Columns to leave out.
+    delimiter : str
+        CSV only.
+    header : bool
+        CSV only: whether the first line has the names; without, they are f0, f1, ...
+    """
+
+    path: str
+    target: str | None = None
+    groups: str | None = None
+    drop: tuple[str, ...] = ()
+    delimiter: str = ","
+    header: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.drop, str):  # data.drop=id, without the brackets of a list
+            object.__setattr__(self, "drop", (self.drop,))
+
+    def load(self) -> Dataset:
+        """Read the table.
+
+        Raises
+        ------
+        DataError
+            If the file is missing, empty, ragged, has no such column, or a feature is not numeric.
+        """
+        table = self._read()
+        columns = table.column_names
+        if len(set(columns)) < len(columns):
+            twice = sorted({name for name in columns if columns.count(name) > 1})
+            raise DataError(f"{self.path}: column names stand twice: {', '.join(twice)}")
+        named = {"target": self.target, "groups": self.groups, **{f"drop[{i}]": d for i, d in enumerate(self.drop)}}
+        for key, name in named.items():
+            if name is not None and name not in columns:
+                raise DataError(f"data.{key}={name}: {self.path} has no such column", nearest(name, columns))
+        if table.num_rows == 0:
+            raise DataError(f"{self.path}: has a header but no rows")
+        features = [name for name in columns if name not in {self.target, self.groups, *self.drop}]
+        if not features:
+            raise DataError(f"{self.path}: no column is left for the features", f"columns: {', '.join(columns)}")
+        return Dataset(
+            X=np.column_stack([self._feature(table, name) for name in features]),
+            y=_labels(table, self.target),
+            groups=_labels(table, self.groups),
+            feature_names=tuple(features),
+            name=self.path,
+        )
+
+    def _read(self) -> pa.Table:
+        path = Path(self.path).expanduser()
+        try:
+            path.stat()  # PyArrow's own message for a missing file repeats the path and names no reason
+            if path.is_dir() or path.suffix in {".parquet", ".pq"}:
+                return pyarrow.parquet.read_table(path)
+            return pyarrow.csv.read_csv(
+                path,
+                read_options=pyarrow.csv.ReadOptions(autogenerate_column_names=not self.header),
+                parse_options=pyarrow.csv.ParseOptions(delimiter=self.delimiter),
+            )
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be read: {error.strerror or error}") from error
+        except (pa.ArrowException, ValueError) as error:
+            # ragged lines, an empty file, a damaged footer: PyArrow says which line and why
+            raise DataError(f"{self.path}: cannot be read: {error}") from error
+
+    def _feature(self, table: pa.Table, name: str) -> Any:
+        column = table[name]
+        kind = column.type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+            if pa.types.is_null(kind):
+                raise DataError(f"{self.path}: column '{name}' is empty", f"leave it out: 'data.drop=[{name}]'")
+            raise DataError(
+                f"{self.path}: column '{name}' is not numeric: {_example(column)}",
+                f"leave it out: 'data.drop=[{name}]'; or encode it as numbers first",
+            )
+        # a missing value becomes NaN; whether the model takes those is checked later
+        return column.cast(pa.float64()).to_numpy()
+
+
+def _labels(table: pa.Table, name: str | None) -> Any:
+    return None if name is None else table[name].to_numpy()
+
+
+def _example(column: Any) -> str:
+    for value in column.to_pylist():
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            if value is not None:
+                return f"for example {value!r}"
+    return f"its type is {column.type}"

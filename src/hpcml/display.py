@@ -1,0 +1,131 @@
+"""What the user reads: start, summary, tables of runs, errors. Plain text where the output is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hpcml.errors import HpcmlError
+from hpcml.units import format_seconds
+
+if TYPE_CHECKING:
+    from hpcml.cluster import Cluster
+    from hpcml.record import Record
+    from hpcml.runs import RunPaths
+
+_COLOURS = {"DONE": "green", "RUNNING": "cyan", "FAILED": "red", "CANCELLED": "yellow", "LOST": "red"}
+
+
+def line(console: Console, text: str, style: str | None = None) -> None:
+    """Print one line as it is: no wrapping, no markup."""
+    console.print(escape(text), style=style, soft_wrap=True, highlight=False)
+
+
+def pairs(console: Console, lines: Mapping[str, str]) -> None:
+    """Print labels and texts, aligned."""
+    width = max(map(len, lines), default=0)
+    for label, text in lines.items():
+        line(console, f"  {label:<{width}}  {text}")
+
+
+def show_start(console: Console, paths: RunPaths, what: Sequence[str]) -> None:
+    """Say which run has begun, and on what."""
+    line(console, f"run {paths.run_id}")
+    for text in what:
+        line(console, f"  {text}")
+
+
+def show_cluster(console: Console, cluster: Cluster) -> None:
+    """Say what the run computes on."""
+    line(console, f"  {cluster.size}; dashboard {cluster.dashboard}")
+
+
+def show_summary(console: Console, record: Record) -> None:
+    """Say what came out, where it lies, and what to type next."""
+    line(console, f"{record.state} {record.run} in {format_seconds(record.wall_s)}", _COLOURS[record.state])
+    lines = dict(record.summary)
+    if record.efficiency is not None:
+        lines["cores"] = (
+            f"{record.core_s_busy:.1f} of {record.core_s_allocated:.1f} core-seconds busy ({record.efficiency:.0%})"
+        )
+    lines["results"] = record.path
+    lines["next"] = f"hpcml status {record.run}"
+    pairs(console, lines)
+    for warning in record.warnings:
+        line(console, f"  warning: {warning}", "yellow")
+
+
+def show_error(console: Console, error: HpcmlError) -> None:
+    """Print one message: what happened, what to type, where the log is."""
+    line(console, f"error: {error.message}", "bold red")
+    for hint in error.hints:
+        line(console, f"  {hint}")
+    if error.log is not None:
+        line(console, f"  log: {error.log}")
+
+
+def show_runs(console: Console, runs: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table of runs, oldest first."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("run", "state", "what", "started", "wall", "units", "score"):
+        table.add_column(name, justify="right" if name in {"wall", "units", "score"} else "left", no_wrap=True)
+    for run in runs:
+        state = run["state"]
+        table.add_row(
+            run["run"],
+            f"[{_COLOURS.get(state, 'white')}]{state}[/]",
+            escape(run["what"]),
+            _when(run["started"]),
+            _duration(run["wall_s"]),
+            _units(run),
+            _score(run["metrics"]),
+        )
+    if not console.is_terminal:  # a file or a pipe gets whole lines
+        console = Console(file=console.file, width=250)
+    console.print(table)
+
+
+def show_run(console: Console, run: Mapping[str, Any]) -> None:
+    """Print all that is known of one run."""
+    state = run["state"]
+    line(console, f"{state} {run['run']}", _COLOURS.get(state))
+    lines = {
+        "what": run["what"],
+        "started": f"{_when(run['started'])} by {run['user']} on {run['host']}",
+        "wall time": _duration(run["wall_s"]),
+        "units": _units(run),
+    }
+    if run["workers"] and run["threads"]:
+        lines["cluster"] = f"workers x threads: {run['workers']} x {run['threads']}"
+    if run["core_s_allocated"]:
+        share = run["core_s_busy"] / run["core_s_allocated"]
+        lines["cores"] = f"{run['core_s_busy']:.1f} of {run['core_s_allocated']:.1f} core-seconds busy ({share:.0%})"
+    lines |= run["summary"]
+    if run["error"]:
+        lines["error"] = run["error"].replace("\n", "\n  ")
+    lines["results"] = run["path"]
+    pairs(console, lines)
+    for warning in run["warnings"]:
+        line(console, f"  warning: {warning}", "yellow")
+
+
+def _when(seconds: float | None) -> str:
+    return "-" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def _duration(seconds: float | None) -> str:
+    return "-" if seconds is None else format_seconds(seconds)
+
+
+def _units(run: Mapping[str, Any]) -> str:
+    return "-" if run["units_total"] is None else f"{run['units_done']}/{run['units_total']}"
+
+
+def _score(metrics: Mapping[str, Any]) -> str:
+    score = metrics.get("best_score")
+    return "-" if score is None else f"{score:.4f}"

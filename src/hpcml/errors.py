@@ -1,0 +1,115 @@
+"""What hpcml raises.
+
+::
+
+    HpcmlError                  exit code 1
+    |- ConfigError              exit code 2: the request is wrong; nothing ran
+    |  |- DataError             the data cannot be read or does not suit the model
+    |  `- ScratchError          the run directory cannot be made
+    |- ClusterStartError        the workers did not arrive
+    |- WorkloadError            the workload failed; may carry what it had computed
+    `- ResultsError             results could not be written where they belong
+    Cancelled (BaseException)   SIGINT, SIGTERM or SIGHUP; exit code 128 + signal
+"""
+
+from __future__ import annotations
+
+import difflib
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+class HpcmlError(Exception):
+    """Root of all errors that hpcml raises.
+
+    Parameters
+    ----------
+    message : str
+        What happened, with the values.
+    *hints : str
+        What to type or look at next, one line each.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *hints: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hints = hints
+        # The run's log file; set by the launcher once there is one.
+        self.log: Path | None = None
+
+    def __str__(self) -> str:
+        return "\n  ".join([self.message, *self.hints])
+
+
+class ConfigError(HpcmlError):
+    """Raised when a request is wrong, before any cluster starts."""
+
+    exit_code = 2
+
+
+class DataError(ConfigError):
+    """Raised when data cannot be read, or does not suit the model."""
+
+
+class ScratchError(ConfigError):
+    """Raised when the run directory cannot be made."""
+
+
+class ClusterStartError(HpcmlError):
+    """Raised when the workers do not arrive."""
+
+
+class WorkloadError(HpcmlError):
+    """Raised when a workload fails.
+
+    Parameters
+    ----------
+    outcome : Outcome or None
+        What was computed before the failure; the launcher writes it, so that it is not lost.
+    """
+
+    def __init__(self, message: str, *hints: str, outcome: Any = None) -> None:
+        super().__init__(message, *hints)
+        self.outcome = outcome
+
+
+class ResultsError(HpcmlError):
+    """Raised when results cannot be written where they belong."""
+
+
+class Cancelled(BaseException):
+    """Raised in the main thread by SIGINT, SIGTERM and SIGHUP; a BaseException, so that no ``except Exception`` of a
+    library swallows it.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + self.signum
+
+
+def nearest(word: str, choices: Iterable[str], most: int = 3) -> str:
+    """Name the choices that look most like a word.
+
+    >>> nearest("gama", ["gamma", "degree", "C"])
+    'nearest: gamma'
+    >>> nearest("zzz", ["gamma", "C"])
+    'choices: C, gamma'
+    >>> nearest("x", [])
+    'there are no choices'
+    """
+    names = sorted({str(choice) for choice in choices})
+    if not names:
+        return "there are no choices"
+    folded = {name.casefold(): name for name in names}
+    close = difflib.get_close_matches(word.casefold(), folded, n=most, cutoff=0.6)
+    if close:
+        return "nearest: " + ", ".join(folded[name] for name in close)
+    return "choices: " + ", ".join(names)

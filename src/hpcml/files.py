@@ -1,0 +1,71 @@
+"""Writing a file so that a reader, a crash or a full disk never leaves half of it: aside, fsync, rename."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside ``path`` to write to; when all went well, sync it and rename it to ``path``.
+
+    Yields
+    ------
+    Path
+        The file to write, in the same directory. It is removed when the block raises.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield aside
+        _sync(aside)
+        aside.replace(path)
+        _sync(path.parent)  # the rename itself must survive a crash as well
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with replacing(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write strict JSON whole or not at all; see :func:`plain` for what becomes of other objects."""
+    write_text(path, json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """Reduce a value to what JSON can hold.
+
+    NumPy scalars and arrays become numbers and lists, NaN and infinities null (JSON has none), anything else its repr.
+
+    >>> plain({"a": float("nan"), 1: (2, None), "f": print})
+    {'a': None, '1': [2, None], 'f': '<built-in function print>'}
+    """
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy, without importing it here
+        return plain(value.tolist())
+    return repr(value)

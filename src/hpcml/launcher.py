@@ -1,0 +1,230 @@
+"""The launcher: the only place where the parts of a run meet."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+from distributed import KilledWorker
+from rich.console import Console
+
+from hpcml import data, display, interrupt, record, results, runs
+from hpcml.cluster import Cluster, local_size, open_cluster
+from hpcml.describe import describe
+from hpcml.errors import Cancelled, HpcmlError, ResultsError, WorkloadError
+from hpcml.files import write_text
+from hpcml.logs import run_log
+from hpcml.progress import watching
+from hpcml.record import Record, State
+from hpcml.runs import RunPaths
+from hpcml.spec import RunSpec
+from hpcml.workloads.base import Inputs, Outcome, Units
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a spec came from; goes into the manifest.
+
+    Parameters
+    ----------
+    config : mapping or None
+        The resolved config; None: described from the spec's objects.
+    choices : mapping
+        The option chosen of each config group.
+    """
+
+    argv: Sequence[str] = field(default_factory=lambda: sys.argv)
+    overrides: Sequence[str] = ()
+    choices: Mapping[str, str | None] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
+
+
+@dataclass
+class _Run:
+    """What is known of a run so far; its record is made of it, however the run ends."""
+
+    paths: RunPaths
+    started: float
+    units: Units
+    cluster: Cluster | None = None
+    outcome: Outcome = field(default_factory=Outcome)
+    model: str | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def record(self, state: State, exit_code: int, error: str | None) -> Record:
+        ended = time.time()
+        return Record(
+            run=self.paths.run_id,
+            path=str(self.paths.root),
+            state=state,
+            exit_code=exit_code,
+            error=error,
+            started=self.started,
+            ended=ended,
+            wall_s=ended - self.started,
+            workers=self.cluster.size.workers if self.cluster else 0,
+            threads=self.cluster.size.threads if self.cluster else 0,
+            core_s_allocated=self.cluster.core_s_allocated if self.cluster else 0.0,
+            core_s_busy=self.cluster.core_s_busy if self.cluster else 0.0,
+            units_done=self.units.done,
+            units_total=self.units.total,
+            metrics=self.outcome.metrics,
+            summary={**self.outcome.summary, **({"model": self.model} if self.model else {})},
+            warnings=[*self.outcome.warnings, *self.warnings],
+        )
+
+
+def check(spec: RunSpec) -> tuple[Inputs, int]:
+    """Load the data and refuse what cannot work; starts nothing and writes nothing.
+
+    Returns
+    -------
+    Inputs
+        What the workload computes on.
+    int
+        The number of units of work.
+
+    Raises
+    ------
+    ConfigError
+    """
+    local_size(spec.cluster)
+    results.check_model_format(spec.model, spec.model_format)
+    inputs = Inputs(None if spec.data is None else data.load(spec.data), spec.model, spec.seed)
+    return inputs, spec.workload.check(inputs)
+
+
+def what(spec: RunSpec, inputs: Inputs) -> list[str]:
+    """Say in two lines what will be computed, on what."""
+    return [spec.workload.describe(inputs), *([inputs.data.describe()] if inputs.data else [])]
+
+
+def plan(spec: RunSpec) -> dict[str, str]:
+    """Say what a run would do, after all its checks; starts nothing and writes nothing.
+
+    Returns
+    -------
+    dict of str to str
+        Labels and texts.
+
+    Raises
+    ------
+    ConfigError
+    """
+    inputs, units = check(spec)
+    computed, *on = what(spec, inputs)
+    return {
+        "compute": computed,
+        "data": " ".join(on) or "none",
+        "units of work": str(units),
+        "cluster": str(local_size(spec.cluster)),
+        "results": f"{runs.scratch_root(spec.scratch)}/RUN, the model as {spec.model_format}",
+    }
+
+
+def run(spec: RunSpec, *, origin: Origin | None = None, console: Console | None = None) -> Record:
+    """Run a workload on a cluster and write its results to a new run directory.
+
+    Parameters
+    ----------
+    spec : RunSpec
+        What to run.
+    origin : Origin or None
+        Where the spec came from, for the manifest.
+    console : Console or None
+        Where progress goes; None: standard error.
+
+    Returns
+    -------
+    Record
+        What became of it; its state is DONE.
+
+    Raises
+    ------
+    ConfigError
+        If the request is wrong.
+    HpcmlError
+        If the run failed. Either way the run directory has a record, and the error's ``log`` names the log file.
+    """
+    origin = origin or Origin()
+    console = console or Console(stderr=True)
+    current = _Run(runs.create(spec.scratch), time.time(), Units(0))
+    paths = current.paths
+    with run_log(paths.log):
+        try:
+            record.write_manifest(paths, origin.argv, origin.overrides, origin.choices, current.started)
+            write_text(paths.config, yaml.safe_dump(origin.config or describe(spec), sort_keys=False))
+            _execute(spec, current, console)
+            interrupt.settle()
+            ended = current.record("DONE", 0, None)
+        except BaseException as error:
+            interrupt.settle()
+            failure = _translate(error)
+            log.error("run ended: %s", failure, exc_info=error)
+            ended = _record_failure(current, failure)
+            _write_record(ended, paths)
+            if isinstance(failure, HpcmlError):
+                failure.log = paths.log
+            raise failure from (None if failure is error else error)
+        _write_record(ended, paths)
+    return ended
+
+
+def _execute(spec: RunSpec, current: _Run, console: Console) -> None:
+    inputs, current.units.total = check(spec)
+    display.show_start(console, current.paths, what(spec, inputs))
+    with open_cluster(spec.cluster, current.paths.worker_logs) as cluster:
+        current.cluster = cluster
+        display.show_cluster(console, cluster)
+        with watching(cluster, current.units, console, current.paths.progress):
+            try:
+                current.outcome = spec.workload.run(inputs, cluster.client, current.units)
+            except WorkloadError as error:
+                current.outcome = error.outcome or current.outcome
+                _save(current, spec)
+                raise
+        _save(current, spec)
+
+
+def _save(current: _Run, spec: RunSpec) -> None:
+    with interrupt.deferred():
+        current.model, warnings = results.save(current.outcome, current.paths, spec.model_format)
+        current.warnings += warnings
+
+
+def _translate(error: BaseException) -> BaseException:
+    """Make one clear error of whatever ended the run."""
+    if isinstance(error, (HpcmlError, Cancelled, KeyboardInterrupt)):
+        return error
+    if isinstance(error, KilledWorker):
+        return WorkloadError(
+            "workers died again and again on the same unit of work, most often for want of memory",
+            "give each more, with fewer of them: cluster.workers=1, or cluster.memory_limit=8GB",
+            "their logs are in workers/ of the run directory",
+        )
+    return WorkloadError(f"{type(error).__name__}: {error}")
+
+
+def _record_failure(current: _Run, failure: BaseException) -> Record:
+    if isinstance(failure, HpcmlError):
+        return current.record("FAILED", failure.exit_code, str(failure))
+    code = failure.exit_code if isinstance(failure, Cancelled) else 128 + signal.SIGINT
+    return current.record("CANCELLED", code, f"cancelled by {failure}" if str(failure) else "interrupted")
+
+
+def _write_record(ended: Record, paths: RunPaths) -> None:
+    """Write the record; where even that fails, say so without hiding why the run ended."""
+    try:
+        ended.write(paths)
+    except OSError as error:
+        log.error("the record could not be written: %s", error)
+        if ended.state == "DONE":
+            raise ResultsError(f"the record could not be written to {paths.record}: {error.strerror}") from error

@@ -1,0 +1,196 @@
+"""Run directories: where they are, how they are made and found. Imports the standard library only, for `hpcml list`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcml.errors import ConfigError, ScratchError, nearest
+
+_RUN_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")
+
+# What a run writes besides its results (config, manifest, log, record) stays below this many bytes.
+_MIN_FREE = 1024**2
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The one owner of every file name in a run directory."""
+
+    root: Path
+
+    @property
+    def run_id(self) -> str:
+        return self.root.name
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "manifest.json"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "hpcml.log"
+
+    @property
+    def worker_logs(self) -> Path:
+        return self.root / "workers"
+
+    @property
+    def progress(self) -> Path:
+        return self.root / "progress.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.json"
+
+    @property
+    def tables(self) -> Path:
+        return self.root / "tables"
+
+    def table(self, name: str, suffix: str) -> Path:
+        return self.tables / f"{name}.{suffix}"
+
+    def model(self, model_format: str) -> Path:
+        return self.root / f"model.{model_format}"
+
+    @property
+    def record(self) -> Path:
+        return self.root / "record.json"
+
+
+def scratch_root(scratch: str | os.PathLike[str] | None) -> Path:
+    """Say where run directories go: the place given, else ``$HPCML_SCRATCH``, else ``$SCRATCH``, else ``./runs``."""
+    chosen = scratch or os.environ.get("HPCML_SCRATCH") or os.environ.get("SCRATCH") or "runs"
+    return Path.cwd() / Path(chosen).expanduser()
+
+
+def create(scratch: str | os.PathLike[str] | None) -> RunPaths:
+    """Make a run directory, mode 0700, and remember its root for `hpcml list`.
+
+    The run id is the local time and 24 random bits; ``mkdir`` settles the rest, so two runs never share a directory.
+
+    Raises
+    ------
+    ScratchError
+        If the directory cannot be made or written, or the file system is full.
+    """
+    root = scratch_root(scratch)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        while True:
+            path = root / f"{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(3)}"
+            with contextlib.suppress(FileExistsError):
+                path.mkdir(mode=0o700)
+                break
+        path.chmod(0o700)  # a umask can only take bits away, but a default ACL may have added some
+    except OSError as error:
+        raise ScratchError(
+            f"scratch={root}: no run directory can be made there: {error.strerror}",
+            "name a directory that you can write to: scratch=/path/to/scratch",
+        ) from error
+    paths = RunPaths(path)
+    _check_space(paths)
+    _remember(root)
+    return paths
+
+
+def _check_space(paths: RunPaths) -> None:
+    """Write and sync a megabyte: quotas and full disks show up only then."""
+    probe = paths.root / ".probe"
+    try:
+        with probe.open("wb") as file:
+            file.write(bytes(_MIN_FREE))
+            file.flush()
+            os.fsync(file.fileno())
+        probe.unlink()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+            paths.root.rmdir()
+        raise ScratchError(
+            f"scratch={paths.root.parent}: cannot write 1MB there: {error.strerror}",
+            "free some space or quota, or name another directory: scratch=/path/to/scratch",
+        ) from error
+
+
+def _index() -> Path:
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state).expanduser() / "hpcml" / "roots"
+
+
+def _remember(root: Path) -> None:
+    """Add a root to the user's index. A home that is full or read-only costs `hpcml list` a root, never the run."""
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: nobody knows where this user's home is
+        index = _index()
+        if str(root) not in _indexed():
+            index.parent.mkdir(parents=True, exist_ok=True)
+            with index.open("a", encoding="utf-8") as file:  # one short append: two runs at once lose nothing
+                file.write(f"{root}\n")
+
+
+def _indexed() -> list[str]:
+    try:
+        return _index().read_text(encoding="utf-8").splitlines()
+    except (OSError, RuntimeError):
+        return []
+
+
+def roots(scratch: str | None = None) -> list[Path]:
+    """List the places to look for runs: the one given, else ``$HPCML_SCRATCH``, else all that `run` has used."""
+    given = scratch or os.environ.get("HPCML_SCRATCH")
+    found = [scratch_root(given)] if given else [Path(line) for line in _indexed()]
+    return list(dict.fromkeys(path for path in found if path.is_dir()))
+
+
+def find_all(places: Sequence[Path]) -> Iterator[RunPaths]:
+    """Find the runs below some roots, oldest first."""
+    found = []
+    for place in places:
+        with contextlib.suppress(OSError), os.scandir(place) as entries:
+            found += [RunPaths(Path(entry.path)) for entry in entries if _RUN_ID.fullmatch(entry.name)]
+    return iter(sorted(found, key=lambda paths: paths.run_id))
+
+
+def find(run: str, scratch: str | None = None) -> RunPaths:
+    """Find one run by its id, an unambiguous part of it, its directory, or ``last``.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or more than one.
+    """
+    if os.sep in run and (Path(run) / RunPaths(Path()).manifest.name).is_file():
+        return RunPaths(Path(run).resolve())
+    places = roots(scratch)
+    known = list(find_all(places))
+    looked = "looked in: " + (", ".join(map(str, places)) or "nowhere, as no run has been made yet")
+    if run == "last" and known:
+        return known[-1]
+    matches = [paths for paths in known if run in paths.run_id]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise ConfigError(f"run {run}: {len(matches)} runs match", ", ".join(p.run_id for p in matches[-5:]))
+    recent = [paths.run_id for paths in known[-5:]]
+    raise ConfigError(f"run {run}: no such run", nearest(run, recent), looked, "another place: --scratch DIR")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a run directory; what is missing or unreadable is empty."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,121 @@
+"""``_target_``: find the class or function that a config names, and check its parameters before anything is built."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from hpcml.errors import ConfigError, nearest
+
+# Hydra's own keys beside _target_ (hydra.utils.instantiate).
+_HYDRA_KEYS = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_"}
+
+
+def locate(path: str, key: str) -> Any:
+    """Import what a dotted path names.
+
+    Parameters
+    ----------
+    path : str
+        For example ``sklearn.svm.SVC``, or ``mymodule.MyModel`` of a file in the working directory.
+    key : str
+        The config key that named it, for the message.
+
+    Raises
+    ------
+    ConfigError
+        If a module or a name in it does not exist, or the module raises on import.
+    """
+    parts = path.split(".")
+    if not all(part.isidentifier() for part in parts):
+        raise ConfigError(f"{key}={path}: not a dotted path", "for example sklearn.svm.SVC")
+    found, depth = _import(parts, key, path)
+    for name in parts[depth:]:
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            where = getattr(found, "__name__", str(found))
+            public = [n for n in dir(found) if not n.startswith("_")]
+            hint = nearest(name, public)
+            hints = [hint] if hint.startswith("nearest") else []
+            raise ConfigError(f"{key}={path}: {where} has no '{name}'", *hints) from None
+    if not callable(found):
+        raise ConfigError(f"{key}={path}: a {type(found).__name__}, which is neither a class nor a function")
+    return found
+
+
+def _import(parts: list[str], key: str, path: str) -> tuple[Any, int]:
+    """Import the longest importable prefix; give the module and how many parts it took."""
+    found, depth = None, 0
+    for depth in range(1, len(parts) + 1):
+        name = ".".join(parts[:depth])
+        try:
+            found = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name == name and found is not None:
+                return found, depth - 1
+            if error.name == name:
+                raise ConfigError(
+                    f"{key}={path}: there is no module '{name}'",
+                    "install its package, or start hpcml in the directory that holds the file",
+                ) from error
+            raise ConfigError(f"{key}={path}: importing '{name}' failed: {error}") from error
+        except Exception as error:
+            raise ConfigError(f"{key}={path}: importing '{name}' failed: {type(error).__name__}: {error}") from error
+    return found, depth
+
+
+def parameters(target: Any) -> tuple[list[str], bool]:
+    """List the parameters of a class or function, and whether it takes any others as well."""
+    try:
+        found = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):  # some compiled callables have none
+        return [], True
+    names = [p.name for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return names, any(p.kind is p.VAR_KEYWORD for p in found)
+
+
+def check(node: Any, key: str) -> None:
+    """Check every ``_target_`` at and below a config node: it can be imported, and has the parameters given.
+
+    Parameters
+    ----------
+    node : object
+        Plain containers, interpolations resolved.
+    key : str
+        Its config key, for the messages.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            if name not in _HYDRA_KEYS:
+                check(value, f"{key}.{name}")
+        if "_target_" in node:
+            _check_target(node, key)
+    elif isinstance(node, (list, tuple)):
+        for number, value in enumerate(node):
+            check(value, f"{key}[{number}]")
+
+
+def _check_target(node: Mapping[str, Any], key: str) -> None:
+    target = locate(str(node["_target_"]), f"{key}._target_")
+    names, open_ended = parameters(target)
+    given = [str(name) for name in node if name not in _HYDRA_KEYS]
+    if not open_ended:
+        for name in given:
+            if name not in names:
+                raise ConfigError(f"{key}.{name}: {target.__name__}() has no '{name}'", nearest(name, names, most=5))
+    if node.get("_partial_") or node.get("_args_"):
+        return
+    for name, parameter in inspect.signature(target).parameters.items() if names else ():
+        required = parameter.default is parameter.empty and parameter.kind in (
+            parameter.POSITIONAL_OR_KEYWORD,
+            parameter.KEYWORD_ONLY,
+        )
+        if required and name not in given:
+            raise ConfigError(f"{key}: {target.__name__}() needs '{name}'", f"type +{key}.{name}=VALUE")

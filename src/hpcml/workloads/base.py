@@ -1,0 +1,98 @@
+"""The contract between a workload and the launcher."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hpcml.data import Dataset
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a workload computes on and with."""
+
+    data: Dataset | None
+    model: Any
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a workload gives back; the launcher writes it.
+
+    Parameters
+    ----------
+    metrics : mapping
+        Numbers, texts, lists and mappings; becomes metrics.json.
+    tables : mapping of str to (mapping of str to list)
+        Tables by name, each a mapping of column name to values of equal length; each becomes a Parquet and a CSV file.
+    model : estimator or None
+        The fitted model.
+    warnings : sequence of str
+        What the user should know although the run went well, for example candidates that failed.
+    summary : mapping of str to str
+        Lines for the summary on the screen: label and text.
+    """
+
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    tables: Mapping[str, Mapping[str, list[Any]]] = field(default_factory=dict)
+    model: Any = None
+    warnings: Sequence[str] = ()
+    summary: Mapping[str, str] = field(default_factory=dict)
+
+
+class Units:
+    """Units of work, such as one fold's fit: how many there are, and how many are done. Safe to use from any thread."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._done = 0
+        self._lock = threading.Lock()
+
+    @property
+    def done(self) -> int:
+        return self._done
+
+    def advance(self, count: int = 1) -> None:
+        """Count finished units."""
+        with self._lock:
+            self._done += count
+
+
+class Workload(Protocol):
+    """What the launcher asks of a workload."""
+
+    def check(self, inputs: Inputs) -> int:
+        """Refuse what cannot work; called before any cluster starts.
+
+        Returns
+        -------
+        int
+            How many units of work the run will have.
+
+        Raises
+        ------
+        ConfigError
+            If the workload cannot run on these inputs.
+        """
+        ...
+
+    def describe(self, inputs: Inputs) -> str:
+        """Say in one line what will be computed; called after ``check``."""
+        ...
+
+    def run(self, inputs: Inputs, client: Client, units: Units) -> Outcome:
+        """Compute, on workers that are there; called after ``check``.
+
+        Raises
+        ------
+        WorkloadError
+            If it fails; its ``outcome`` holds what had been computed.
+        """
+        ...

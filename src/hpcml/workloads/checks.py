@@ -1,0 +1,114 @@
+"""Does this data suit this model? Asked before anything is started, so that the answer costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from sklearn.base import is_classifier, is_regressor
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
+from sklearn.utils.multiclass import type_of_target
+
+from hpcml.data import Dataset
+from hpcml.errors import ConfigError, DataError, nearest
+
+
+def check_model(model: Any) -> None:
+    """Refuse what is no scikit-learn estimator.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if isinstance(model, type):
+        raise ConfigError(f"model={model.__qualname__}: this is the class; give an instance: {model.__qualname__}()")
+    lacking = [name for name in ("fit", "get_params", "set_params") if not hasattr(model, name)]
+    if lacking:
+        raise ConfigError(
+            f"model: a {type(model).__qualname__} is no scikit-learn estimator: it has no {' and no '.join(lacking)}",
+            "choose one with model=svc (hpcml run --help lists them) or model._target_=package.Class",
+        )
+
+
+def check_parameters(model: Any, names: Iterable[str], free: Iterable[str] = ()) -> None:
+    """Refuse names that are no parameters of a model.
+
+    Parameters
+    ----------
+    free : iterable of str
+        Parameters that are varied themselves, such as a pipeline's step: what lies below them cannot be known.
+
+    Raises
+    ------
+    ConfigError
+    """
+    known = model.get_params(deep=True)
+    for name in names:
+        parts = name.split("__")
+        varied = any("__".join(parts[:n]) in free for n in range(1, len(parts)))
+        if name not in known and not varied:
+            raise ConfigError(f"workload.grid: {type(model).__name__}() has no '{name}'", nearest(name, known, most=5))
+
+
+def check_data(data: Dataset, model: Any) -> None:
+    """Refuse data that the model cannot be fitted on.
+
+    Raises
+    ------
+    DataError
+        For one class only, a continuous target with a classifier, text with a regressor, NaN or infinity in X that the
+        estimator refuses.
+    """
+    classifier = is_classifier(model)
+    name = type(model).__name__
+    if data.y is None and (classifier or is_regressor(model)):
+        raise DataError(f"{data.name}: {name} needs a target, and there is none", "name the column: data.target=COLUMN")
+    if data.y is not None and classifier:
+        classes = np.unique(data.y)
+        if len(classes) < 2:
+            raise DataError(f"{data.name}: only one class in the target: {classes[0]!s}", f"{name} needs two or more")
+        if type_of_target(data.y).startswith("continuous"):
+            raise DataError(
+                f"{data.name}: the target is continuous ({len(classes)} distinct values), {name} is a classifier",
+                "use a regressor, for example model=ridge",
+            )
+    if data.y is not None and is_regressor(model) and data.y.dtype.kind in "OUS":
+        raise DataError(
+            f"{data.name}: the target holds text such as {data.y.ravel()[0]!r}, {name} is a regressor",
+            "use a classifier, for example model=svc",
+        )
+    _check_finite(data, model)
+
+
+def _check_finite(data: Dataset, model: Any) -> None:
+    if data.X.dtype.kind != "f" or not _refuses_nan(model):
+        return
+    bad = ~np.isfinite(data.X)
+    if not bad.any():
+        return
+    columns = np.flatnonzero(bad.any(axis=0))
+    names = [data.feature_names[c] if data.feature_names else f"column {c}" for c in columns[:5]]
+    more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
+    raise DataError(
+        f"{data.name}: {int(bad.sum())} values of X are NaN or infinite (in {', '.join(names)}{more}), "
+        f"and {type(model).__name__} refuses them",
+        "remove those samples, impute them in a pipeline (sklearn.impute.SimpleImputer), or use an estimator that takes "
+        "NaN, for example sklearn.ensemble.HistGradientBoostingClassifier",
+    )
+
+
+def _refuses_nan(model: Any) -> bool:
+    """Say whether an estimator is known to refuse NaN: one of scikit-learn's own whose tag says so.
+
+    A user's class that never set the tag inherits "refuses", and composites say nothing of their parts; both may
+    take NaN, so they are let through, and a fit that fails is reported with its cause.
+    """
+    if isinstance(model, Pipeline):
+        steps = [step for _, step in model.steps if step is not None and step != "passthrough"]
+        return bool(steps) and _refuses_nan(steps[0])
+    composite = any(hasattr(value, "fit") for value in model.get_params(deep=True).values())
+    if composite or not type(model).__module__.startswith("sklearn.") or hasattr(model, "transformers"):
+        return False
+    return not get_tags(model).input_tags.allow_nan

@@ -1,0 +1,90 @@
+"""Splits: the samples held out for the test score, and the folds of the cross-validation, tried before a run starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.model_selection import GroupShuffleSplit, check_cv, train_test_split
+
+from hpcml.data import Dataset
+from hpcml.errors import DataError
+
+
+@dataclass(frozen=True)
+class Split:
+    """The samples to search on, and those held out; None where there are none."""
+
+    X: Any
+    y: Any
+    groups: Any
+    X_test: Any = None
+    y_test: Any = None
+
+
+def hold_out(data: Dataset, test_size: float | None, *, stratify: bool, shuffle: bool, seed: int) -> Split:
+    """Hold out samples for the test: the same ones for the same seed, whatever the cluster.
+
+    Samples of one group stay together, as they do in the folds.
+
+    Raises
+    ------
+    DataError
+        If a class has too few samples to be in both parts.
+    """
+    if not test_size:
+        return Split(data.X, data.y, data.groups)
+    samples = np.arange(data.n_samples)
+    try:
+        if data.groups is not None and shuffle:
+            splitter = GroupShuffleSplit(n_splits=1, test_size=test_size, random_state=seed)
+            train, test = next(splitter.split(samples, groups=data.groups))
+        else:
+            train, test = train_test_split(
+                samples,
+                test_size=test_size,
+                shuffle=shuffle,
+                random_state=seed if shuffle else None,
+                stratify=data.y if stratify and shuffle else None,
+            )
+    except ValueError as error:
+        raise DataError(
+            f"{data.name}: cannot hold out workload.test_size={test_size} of {data.n_samples} samples: {error}",
+            "workload.test_size=null holds out none; workload.stratify=false ignores the classes",
+        ) from error
+    y, groups = data.y, data.groups
+    return Split(
+        data.X[train],
+        None if y is None else y[train],
+        None if groups is None else groups[train],
+        data.X[test],
+        None if y is None else y[test],
+    )
+
+
+def count_folds(split: Split, cv: Any, model: Any) -> int:
+    """Split once for real, as scikit-learn will: too few samples, or no groups, show up here.
+
+    Raises
+    ------
+    DataError
+    """
+    classifier = is_classifier(model)
+    try:
+        folds = list(check_cv(cv, split.y, classifier=classifier).split(split.X, split.y, split.groups))
+    except ValueError as error:
+        held_out = "" if split.X_test is None else f" ({len(split.X_test)} more are held out for the test)"
+        raise DataError(
+            f"workload.cv={cv}: cannot be done with {len(split.X)} samples{held_out}: {error}",
+            "use fewer folds, workload.cv=2, or more data; name the groups with data.groups=COLUMN",
+        ) from error
+    if split.y is not None and classifier:
+        for number, (train, _) in enumerate(folds):
+            if len(np.unique(split.y[train])) < 2:
+                raise DataError(
+                    f"workload.cv={cv}: fold {number} would be fitted on one class only",
+                    "use a splitter that shuffles or stratifies, for example sklearn.model_selection.StratifiedKFold",
+                )
+    return len(folds)

@@ -1,0 +1,312 @@
+"""Search: a cross-validated grid or random search over any estimator, by scikit-learn's own search on the cluster."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import joblib
+import numpy as np
+from sklearn.base import clone, is_classifier
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+
+from hpcml.errors import ConfigError, WorkloadError, nearest
+from hpcml.files import plain
+from hpcml.workloads import failures, grid
+from hpcml.workloads.backend import ReportingBackend
+from hpcml.workloads.base import Inputs, Outcome, Units
+from hpcml.workloads.checks import check_data, check_model, check_parameters
+from hpcml.workloads.failures import Failure
+from hpcml.workloads.holdout import Split, count_folds, hold_out
+from hpcml.workloads.scoring import resolve_scoring
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+METHODS = ("grid", "random")
+
+
+@dataclass(kw_only=True)
+class Search:
+    """Find a model's best parameters by cross-validation.
+
+    Parameters
+    ----------
+    grid : mapping of str to list, sequence of such mappings, or None
+        Parameter names and the values to try; for ``method="random"`` a value may be a scipy distribution. None: the
+        model as it is, a plain cross-validation.
+    method : {"grid", "random"}
+        Every combination, or ``n_iter`` samples of them.
+    cv : int or scikit-learn splitter
+    scoring : str, callable, or list or mapping of them, or None
+        scikit-learn's scorers, or the user's own as ``module.function``; None is the model's ``score``.
+    refit : bool or str
+        Whether to fit the best candidate on all training samples; of several scorers, the name of the one to choose by.
+    test_size : float or None
+        The share of samples held out for the test score, 0 to 1; None or 0: none.
+    stratify : bool
+        Whether the held-out part has the classes' proportions; classifiers only.
+    shuffle : bool
+        Whether to shuffle before holding out; False holds out the last samples, as time series need.
+    error_score : float or "raise"
+        The score of a fit that fails; "raise" ends the search at the first.
+    return_train_score : bool
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range.
+    """
+
+    grid: Any = None
+    method: str = "grid"
+    n_iter: int = 10
+    cv: Any = 3
+    scoring: Any = None
+    refit: Any = True
+    test_size: float | None = 0.25
+    stratify: bool = True
+    shuffle: bool = True
+    error_score: Any = math.nan
+    return_train_score: bool = False
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ConfigError(f"workload.method={self.method}: unknown", nearest(self.method, METHODS))
+        if isinstance(self.cv, int) and self.cv < 2:
+            raise ConfigError(f"workload.cv={self.cv}: needs 2 folds or more")
+        if not isinstance(self.cv, int) and not hasattr(self.cv, "split"):
+            raise ConfigError(
+                f"workload.cv={self.cv!r}: neither a number of folds nor a splitter",
+                "for example workload.cv=5 or 'workload.cv={_target_: sklearn.model_selection.KFold, n_splits: 5}'",
+            )
+        if not isinstance(self.n_iter, int) or self.n_iter < 1:
+            raise ConfigError(f"workload.n_iter={self.n_iter}: must be a whole number, 1 or more")
+        if self.test_size is not None and not (isinstance(self.test_size, (int, float)) and 0 <= self.test_size < 1):
+            raise ConfigError(f"workload.test_size={self.test_size}: must lie between 0 and 1, for example 0.25")
+        self.error_score = _error_score(self.error_score)
+        self._spaces = grid.normalise(self.grid, self.method)
+
+    def check(self, inputs: Inputs) -> int:
+        """Refuse unknown parameters and scorers, data that does not suit, and too few samples; count the units."""
+        check_model(inputs.model)
+        for space in self._spaces:
+            check_parameters(inputs.model, space, free=set(space))
+        self._metrics(inputs)
+        if inputs.data is None:
+            raise ConfigError("data: a search needs some", "for example data=digits")
+        check_data(inputs.data, inputs.model)
+        folds = count_folds(self.split(inputs), self.cv, inputs.model)
+        return self.n_candidates * folds + bool(self.refit)
+
+    @property
+    def n_candidates(self) -> int:
+        """How many parameter combinations will be tried."""
+        return grid.count(self._spaces, self.method, self.n_iter)
+
+    def describe(self, inputs: Inputs) -> str:
+        """Say what will be computed."""
+        return (
+            f"{self.method} search over {self.n_candidates} candidates of {type(inputs.model).__name__}, cv={self.cv}"
+        )
+
+    def split(self, inputs: Inputs) -> Split:
+        """Hold out the test samples."""
+        assert inputs.data is not None  # check() refuses it
+        stratify = self.stratify and inputs.data.y is not None and is_classifier(inputs.model)
+        return hold_out(inputs.data, self.test_size, stratify=stratify, shuffle=self.shuffle, seed=inputs.seed)
+
+    def run(self, inputs: Inputs, client: Client, units: Units) -> Outcome:
+        """Search on the cluster, fit the best candidate on a worker, score it on the held-out samples."""
+        split = self.split(inputs)
+        failed: list[Failure] = []
+
+        def report(call: Mapping[str, Any], result: Any) -> None:
+            if result.get("fit_error"):
+                number, fold = call["candidate_progress"][0], call["split_progress"][0]
+                failed.append(Failure(number, fold, call["parameters"], result["fit_error"]))
+            units.advance()
+
+        backend = ReportingBackend(client, [split.X] if split.y is None else [split.X, split.y], report)
+        scoring, metric = self._metrics(inputs)
+        search = self._searcher(inputs, scoring)
+        started = time.monotonic()
+        try:
+            with joblib.parallel_config(backend=backend, n_jobs=-1):
+                search.fit(split.X, split.y, groups=split.groups)
+        except Exception as error:
+            raise _explain(error, sorted(failed, key=_place)) from error
+        failed.sort(key=_place)
+        results = search.cv_results_
+        metrics: dict[str, Any] = {
+            "n_candidates": len(results["params"]),
+            "n_folds": search.n_splits_,
+            "n_failed_fits": len(failed),
+            "search_s": time.monotonic() - started,
+        }
+        outcome = Outcome(
+            metrics=metrics,
+            tables={"cv_results": _columns(results), **failures.table(failed)},
+            warnings=failures.warnings(failed, search.n_splits_),
+        )
+        if metric is None:  # several scorers, and none of them to choose by
+            return outcome
+        scores = results[f"mean_test_{metric}"]
+        if np.isnan(scores).all():
+            cause = self._scoring_error(search, _Worker(client, backend, split))
+            raise WorkloadError(f"no candidate has a score; first cause: {cause}", outcome=outcome)
+        # As scikit-learn ranks: among equals the first, NaN last. It does not choose by itself here, because the fit of
+        # the chosen one belongs on a worker, not in the head.
+        best = int(results[f"rank_test_{metric}"].argmin())
+        metrics["best_index"] = best
+        metrics["best_params"] = plain(results["params"][best])
+        metrics["best_score"] = float(scores[best])
+        metrics["best_score_std"] = float(results[f"std_test_{metric}"][best])
+        model = None
+        if self.refit:
+            model = self._refit(results["params"][best], inputs.model, _Worker(client, backend, split), outcome)
+            units.advance()
+            outcome = replace(outcome, model=model)
+            metrics["test_scores"] = self._test(search, split, outcome)
+        return replace(outcome, summary=_summarise(metrics, split))
+
+    def _metrics(self, inputs: Inputs) -> tuple[Any, str | None]:
+        """Resolve scorers, and the name in cv_results_ of the one to choose by."""
+        scoring = resolve_scoring(self.scoring, inputs.model)
+        if not isinstance(scoring, dict):
+            if isinstance(self.refit, str):
+                raise ConfigError(f"workload.refit={self.refit}: there is one scorer only", "use workload.refit=true")
+            return scoring, "score"
+        if self.refit is True or (isinstance(self.refit, str) and self.refit not in scoring):
+            raise ConfigError(
+                f"workload.refit={self.refit}: name the scorer to choose the best candidate by, or false for none",
+                nearest(str(self.refit), scoring),
+            )
+        return scoring, self.refit or None
+
+    def _searcher(self, inputs: Inputs, scoring: Any) -> GridSearchCV | RandomizedSearchCV:
+        common = {
+            "scoring": scoring,
+            "cv": self.cv,
+            "refit": False,
+            "error_score": self.error_score,
+            "return_train_score": self.return_train_score,
+        }
+        if self.method == "grid":
+            return GridSearchCV(inputs.model, self._spaces, **common)
+        return RandomizedSearchCV(
+            inputs.model, self._spaces, n_iter=self.n_candidates, random_state=inputs.seed, **common
+        )
+
+    def _refit(self, parameters: Any, model: Any, worker: _Worker, outcome: Outcome) -> Any:
+        candidate = clone(model).set_params(**clone(parameters, safe=False))
+        try:
+            return worker.call(_fit, candidate)
+        except Exception as error:
+            raise WorkloadError(
+                f"the best candidate could not be fitted again: {type(error).__name__}: {error}",
+                f"its parameters: {grid.show(parameters)}",
+                "the scores of all candidates are saved",
+                outcome=outcome,
+            ) from error
+
+    def _test(self, search: Any, split: Split, outcome: Outcome) -> dict[str, float] | None:
+        if split.X_test is None:
+            return None
+        try:
+            return {
+                name: float(scorer(outcome.model, split.X_test, split.y_test))
+                for name, scorer in _scorers(search).items()
+            }
+        except Exception as error:
+            raise WorkloadError(
+                f"the held-out samples could not be scored: {type(error).__name__}: {error}",
+                "the model and the scores of all candidates are saved",
+                outcome=outcome,
+            ) from error
+
+    def _scoring_error(self, search: Any, worker: _Worker) -> str:
+        """Find out why scoring failed: scikit-learn only warns of it, on the worker."""
+        candidate = clone(search.estimator).set_params(**search.cv_results_["params"][0])
+        try:
+            worker.call(_fit_and_score, candidate, list(_scorers(search).values()))
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return "every fold's score is NaN"
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """Calls a function on some worker, with the samples that are there already."""
+
+    client: Client
+    backend: ReportingBackend
+    split: Split
+
+    def call(self, function: Any, *args: Any) -> Any:
+        arrays = [self.split.X] if self.split.y is None else [self.split.X, self.split.y]
+        return self.client.submit(function, *args, *map(self.backend.scattered, arrays), pure=False).result()
+
+
+def _place(failure: Failure) -> tuple[int, int]:
+    return failure.candidate, failure.fold
+
+
+def _explain(error: Exception, failed: Sequence[Failure]) -> WorkloadError:
+    if failed:
+        return WorkloadError(
+            f"all {len(failed)} fits failed; first cause: {failed[0].cause}",
+            f"with the parameters {grid.show(failed[0].parameters)}",
+            outcome=Outcome(tables=failures.table(failed)),
+        )
+    return WorkloadError(f"the search failed: {type(error).__name__}: {error}")
+
+
+def _scorers(search: Any) -> dict[str, Any]:
+    return search.scorer_ if isinstance(search.scorer_, dict) else {"score": search.scorer_}
+
+
+def _fit(model: Any, X: Any, y: Any = None) -> Any:
+    return model.fit(X, y)
+
+
+def _fit_and_score(model: Any, scorers: Sequence[Any], X: Any, y: Any = None) -> None:
+    model.fit(X, y)
+    for scorer in scorers:
+        scorer(model, X, y)
+
+
+def _error_score(value: Any) -> Any:
+    if value == "raise":
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"workload.error_score={value!r}: must be a number, nan, or raise") from None
+
+
+def _columns(results: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Turn cv_results_ into columns; ``params`` becomes JSON, which tells a value of None from one that was not set."""
+    columns = {}
+    for name, values in results.items():
+        if name == "params":
+            columns[name] = [json.dumps(plain(parameters)) for parameters in values]
+        else:
+            columns[name] = [plain(value) for value in np.ma.asarray(values).tolist()]
+    return columns
+
+
+def _summarise(metrics: Mapping[str, Any], split: Split) -> dict[str, str]:
+    lines = {
+        "best parameters": grid.show(metrics["best_params"]),
+        "cv score": f"{metrics['best_score']:.4f} (sd {metrics['best_score_std']:.4f}), "
+        f"best of {metrics['n_candidates']} candidates x {metrics['n_folds']} folds",
+    }
+    for name, score in (metrics.get("test_scores") or {}).items():
+        label = "test score" if name == "score" else f"test {name}"
+        lines[label] = f"{score:.4f} on {len(split.X_test)} held-out samples"
+    return lines

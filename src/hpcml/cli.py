@@ -158,7 +158,8 @@ def main(argv: Sequence[str]) -> int:
                 raise ConfigError(f"hpcml {name}: there is no such verb", nearest(name, VERBS))
             return VERBS[name].main(args)
     except Cancelled as cancelled:
-        print(f"cancelled by {cancelled}; the cluster is closed", file=sys.stderr)
+        where = f"; log: {cancelled.log}" if cancelled.log else ""
+        print(f"cancelled by {cancelled}; nothing of it is left running{where}", file=sys.stderr)
         return cancelled.exit_code
     except HpcmlError as error:
         display.show_error(Console(stderr=True), error)

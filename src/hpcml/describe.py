@@ -25,6 +25,8 @@ def describe(value: Any) -> Any:
         return [describe(item) for item in value]
     if isinstance(value, functools.partial):
         return {"_target_": _path(value.func), **describe(value.keywords)}
+    if hasattr(value, "rvs") and hasattr(value, "dist"):  # a frozen scipy distribution
+        return {"_target_": f"scipy.stats.{value.dist.name}", "_args_": describe(value.args), **describe(value.kwds)}
     if isinstance(value, type) or not hasattr(value, "__dict__"):
         return plain(value)
     if is_dataclass(value):

@@ -89,6 +89,8 @@ class Cancelled(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
+        # As HpcmlError.log.
+        self.log: Path | None = None
 
     @property
     def exit_code(self) -> int:

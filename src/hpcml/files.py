@@ -58,10 +58,12 @@ def plain(value: Any) -> Any:
     >>> plain({"a": float("nan"), 1: (2, None), "f": print})
     {'a': None, '1': [2, None], 'f': '<built-in function print>'}
     """
-    if value is None or isinstance(value, (bool, int, str)):
+    if value is None or isinstance(value, (bool, int)):
         return value
+    if isinstance(value, str):
+        return str(value)  # numpy.str_ is one, and shows as such
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return float(value) if math.isfinite(value) else None  # numpy.float64 likewise
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):

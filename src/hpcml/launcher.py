@@ -171,7 +171,7 @@ def run(spec: RunSpec, *, origin: Origin | None = None, console: Console | None 
             log.error("run ended: %s", failure, exc_info=error)
             ended = _record_failure(current, failure)
             _write_record(ended, paths)
-            if isinstance(failure, HpcmlError):
+            if isinstance(failure, (HpcmlError, Cancelled)):
                 failure.log = paths.log
             raise failure from (None if failure is error else error)
         _write_record(ended, paths)

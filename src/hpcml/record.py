@@ -136,7 +136,7 @@ def summarise(paths: RunPaths) -> dict[str, Any]:
     return {
         "run": paths.run_id,
         "state": state,
-        "what": choices.get("experiment") or " ".join(str(c) for c in choices.values() if c) or "python",
+        "what": choices.get("experiment") or " ".join(str(c) for c in choices.values() if c) or _program(manifest),
         "started": started,
         "wall_s": ended - started if started and ended else None,
         "units_done": record.get("units_done", progress.get("done")),
@@ -155,6 +155,10 @@ def summarise(paths: RunPaths) -> dict[str, Any]:
         "git": manifest.get("git"),
         "path": str(paths.root),
     }
+
+
+def _program(manifest: Mapping[str, Any]) -> str:
+    return Path((manifest.get("argv") or ["unknown"])[0]).name
 
 
 def _guess(manifest: Mapping[str, Any]) -> str:

@@ -53,11 +53,24 @@ def translate(error: Exception, config: DictConfig | None) -> ConfigError:
     if isinstance(cause, OmegaConfBaseException):
         reason = _first_line(cause).removeprefix("KeyError raised while resolving interpolation: ")
         return ConfigError(f"{cause.full_key}: {reason}")
+    in_file = re.search(r"^In '(.+?)': \w+ raised while composing config:\n(.+)\n\s+full_key: (\S+)", str(error))
+    if in_file:
+        return _in_file(in_file[1], in_file[2], in_file[3], config)
     there = re.search(r"already at '(.+?)'", str(error))
     if there:
         override = re.search(r"Either remove \+ prefix: '(.+)'", str(error))
         return ConfigError(f"+{there[1]}: it is there already", f"type {override[1] if override else there[1]}")
     return ConfigError(" ".join(str(error).split()) or type(error).__name__)
+
+
+def _in_file(file: str, reason: str, key: str, config: DictConfig | None) -> ConfigError:
+    """Tell a mistake in a YAML file of the user's."""
+    if not reason.startswith("Key "):
+        return ConfigError(f"{file}.yaml: {key}: {reason}")
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if config is not None and parent else config
+    known = [str(known) for known in node] if isinstance(node, DictConfig) else []
+    return ConfigError(f"{file}.yaml: there is no key '{key}'", nearest(name, known, most=5))
 
 
 def _first_line(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hpcml import targets
 from hpcml.config.complaints import OPEN_GROUPS, check_closed, translate, typed_override
-from hpcml.config.presets import drop_leaks
+from hpcml.config.presets import drop_leaks, replacing_lists
 from hpcml.errors import ConfigError, HpcmlError
 from hpcml.runs import scratch_root
 from hpcml.spec import LocalSpec, RunSpec
@@ -106,14 +106,20 @@ def _compose(flags: Any) -> tuple[DictConfig, dict[str, str | None]]:
         choices = dict(HydraConfig.get().runtime.choices)
         own = {group: choice for group, choice in choices.items() if not group.startswith("hydra/")}
         for group in OPEN_GROUPS:
-            drop_leaks(config, group, own.get(group), flags.overrides)
+            drop_leaks(config, group, own.get(group), overrides)
         found.append((config, own))
 
+    overrides = list(flags.overrides)
     where = [(f"--config-{name}", getattr(flags, f"config_{name}")) for name in ("dir", "path", "name")]
     given = [text for flag, value in where if value is not None for text in (flag, value)]
     try:
-        with _argv([sys.argv[0], *flags.overrides, *given]):
-            _main(capture)
+        try:
+            with _argv([sys.argv[0], *overrides, *given]):
+                _main(capture)
+        except Exception as error:
+            overrides = replacing_lists(error, overrides)
+            with _argv([sys.argv[0], *overrides, *given]):
+                _main(capture)
     except HpcmlError:
         raise
     except Exception as error:

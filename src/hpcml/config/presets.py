@@ -1,4 +1,6 @@
-"""When ``model._target_`` changes, the preset's parameters must not leak into the other class.
+"""Presets: what Hydra merges although the user means to replace it.
+
+When ``model._target_`` changes, the preset's parameters must not leak into the other class.
 
 Hydra merges: ``model=svc model._target_=sklearn.tree.DecisionTreeClassifier`` would leave svc's C, kernel and gamma in
 place. So wherever the class differs from the preset's, the preset's keys go, unless the user gave them: on the command
@@ -13,6 +15,7 @@ from typing import Any
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import ConfigTypeError
 
 Path = tuple[str, ...]
 
@@ -39,13 +42,39 @@ def drop_leaks(config: DictConfig, group: str, option: str | None, overrides: Se
         _drop(node, preset, set(_given(group, overrides)), ())
 
 
+def replacing_lists(error: Exception, overrides: Sequence[str]) -> list[str]:
+    """Let a mapping on the command line replace a list, such as an experiment's grid, where Hydra refuses to merge.
+
+    Parameters
+    ----------
+    error : Exception
+        What composing said.
+
+    Returns
+    -------
+    list of str
+        The overrides, the refused one as a deletion and an addition.
+
+    Raises
+    ------
+    Exception
+        The error itself, if it is another.
+    """
+    cause = error.__cause__
+    if not isinstance(cause, ConfigTypeError) or "Cannot merge" not in str(cause):
+        raise error
+    key = f"{cause.full_key}="
+    mended = [[f"~{key[:-1]}", f"+{text}"] if text.startswith(key) else [text] for text in overrides]
+    return [text for texts in mended for text in texts]
+
+
 def _class(node: Any) -> Any:
     return node._get_node("_target_") if OmegaConf.is_dict(node) else None
 
 
 def _pairs(node: DictConfig, preset: DictConfig) -> Iterator[tuple[str, DictConfig, DictConfig]]:
     for key in list(preset):
-        if key in node and OmegaConf.is_dict(preset._get_node(key)) and OmegaConf.is_dict(node._get_node(key)):
+        if key in list(node) and OmegaConf.is_dict(preset._get_node(key)) and OmegaConf.is_dict(node._get_node(key)):
             yield str(key), node._get_node(key), preset._get_node(key)  # type: ignore[misc]  # both are dicts here
 
 
@@ -58,7 +87,8 @@ def _differs(node: DictConfig, preset: DictConfig) -> bool:
 def _drop(node: DictConfig, preset: DictConfig, given: set[Path], path: Path) -> None:
     if _class(node) != _class(preset):
         for key in [str(key) for key in preset]:
-            if key != "_target_" and key in node and (*path, key) not in given:
+            # list(node): `in node` denies a key whose value is ???
+            if key != "_target_" and key in list(node) and (*path, key) not in given:
                 del node[key]
     for key, below, original in list(_pairs(node, preset)):
         _drop(below, original, given, (*path, key))

@@ -8,11 +8,22 @@ from typing import Any
 import numpy as np
 from sklearn.base import is_classifier, is_regressor
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import (
+    MaxAbsScaler,
+    MinMaxScaler,
+    PowerTransformer,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+)
 from sklearn.utils import get_tags
 from sklearn.utils.multiclass import type_of_target
 
 from hpcml.data import Dataset
 from hpcml.errors import ConfigError, DataError, nearest
+
+# Transformers that take NaN and hand it on to the next step of a pipeline.
+_KEEP_NAN = (MaxAbsScaler, MinMaxScaler, PowerTransformer, QuantileTransformer, RobustScaler, StandardScaler)
 
 
 def check_model(model: Any) -> None:
@@ -76,7 +87,7 @@ def check_data(data: Dataset, model: Any) -> None:
             )
     if data.y is not None and is_regressor(model) and data.y.dtype.kind in "OUS":
         raise DataError(
-            f"{data.name}: the target holds text such as {data.y.ravel()[0]!r}, {name} is a regressor",
+            f"{data.name}: the target holds text such as '{data.y.ravel()[0]}', {name} is a regressor",
             "use a classifier, for example model=svc",
         )
     _check_finite(data, model)
@@ -94,8 +105,8 @@ def _check_finite(data: Dataset, model: Any) -> None:
     raise DataError(
         f"{data.name}: {int(bad.sum())} values of X are NaN or infinite (in {', '.join(names)}{more}), "
         f"and {type(model).__name__} refuses them",
-        "remove those samples, impute them in a pipeline (sklearn.impute.SimpleImputer), or use an estimator that takes "
-        "NaN, for example sklearn.ensemble.HistGradientBoostingClassifier",
+        "remove those samples, impute them in a pipeline (sklearn.impute.SimpleImputer), or use an estimator that "
+        "takes NaN, for example sklearn.ensemble.HistGradientBoostingClassifier",
     )
 
 
@@ -106,8 +117,10 @@ def _refuses_nan(model: Any) -> bool:
     take NaN, so they are let through, and a fit that fails is reported with its cause.
     """
     if isinstance(model, Pipeline):
-        steps = [step for _, step in model.steps if step is not None and step != "passthrough"]
-        return bool(steps) and _refuses_nan(steps[0])
+        for _, step in model.steps:
+            if step is not None and step != "passthrough" and not isinstance(step, _KEEP_NAN):
+                return _refuses_nan(step)
+        return False
     composite = any(hasattr(value, "fit") for value in model.get_params(deep=True).values())
     if composite or not type(model).__module__.startswith("sklearn.") or hasattr(model, "transformers"):
         return False

@@ -50,9 +50,14 @@ def hold_out(data: Dataset, test_size: float | None, *, stratify: bool, shuffle:
                 stratify=data.y if stratify and shuffle else None,
             )
     except ValueError as error:
+        hints = ["workload.test_size=null holds out none; workload.stratify=false ignores the classes"]
+        if stratify and data.y.dtype.kind == "f":
+            hints.append("if the target is a number to predict, use a regressor, for example model=ridge")
         raise DataError(
-            f"{data.name}: cannot hold out workload.test_size={test_size} of {data.n_samples} samples: {error}",
-            "workload.test_size=null holds out none; workload.stratify=false ignores the classes",
+            f"{data.name}: cannot hold out workload.test_size={test_size} of {data.n_samples} samples: "
+            # scikit-learn lists every class that is too small, which may be hundreds
+            f"{str(error).partition(' Classes with too few')[0]}",
+            *hints,
         ) from error
     y, groups = data.y, data.groups
     return Split(

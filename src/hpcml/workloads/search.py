@@ -79,7 +79,7 @@ class Search:
             raise ConfigError(f"workload.method={self.method}: unknown", nearest(self.method, METHODS))
         if isinstance(self.cv, int) and self.cv < 2:
             raise ConfigError(f"workload.cv={self.cv}: needs 2 folds or more")
-        if not isinstance(self.cv, int) and not hasattr(self.cv, "split"):
+        if not isinstance(self.cv, int) and not hasattr(self.cv, "get_n_splits"):
             raise ConfigError(
                 f"workload.cv={self.cv!r}: neither a number of folds nor a splitter",
                 "for example workload.cv=5 or 'workload.cv={_target_: sklearn.model_selection.KFold, n_splits: 5}'",
@@ -89,12 +89,12 @@ class Search:
         if self.test_size is not None and not (isinstance(self.test_size, (int, float)) and 0 <= self.test_size < 1):
             raise ConfigError(f"workload.test_size={self.test_size}: must lie between 0 and 1, for example 0.25")
         self.error_score = _error_score(self.error_score)
-        self._spaces = grid.normalise(self.grid, self.method)
+        self._spaces()
 
     def check(self, inputs: Inputs) -> int:
         """Refuse unknown parameters and scorers, data that does not suit, and too few samples; count the units."""
         check_model(inputs.model)
-        for space in self._spaces:
+        for space in self._spaces():
             check_parameters(inputs.model, space, free=set(space))
         self._metrics(inputs)
         if inputs.data is None:
@@ -103,10 +103,13 @@ class Search:
         folds = count_folds(self.split(inputs), self.cv, inputs.model)
         return self.n_candidates * folds + bool(self.refit)
 
+    def _spaces(self) -> list[grid.Space]:
+        return grid.normalise(self.grid, self.method)
+
     @property
     def n_candidates(self) -> int:
         """How many parameter combinations will be tried."""
-        return grid.count(self._spaces, self.method, self.n_iter)
+        return grid.count(self._spaces(), self.method, self.n_iter)
 
     def describe(self, inputs: Inputs) -> str:
         """Say what will be computed."""
@@ -197,9 +200,9 @@ class Search:
             "return_train_score": self.return_train_score,
         }
         if self.method == "grid":
-            return GridSearchCV(inputs.model, self._spaces, **common)
+            return GridSearchCV(inputs.model, self._spaces(), **common)
         return RandomizedSearchCV(
-            inputs.model, self._spaces, n_iter=self.n_candidates, random_state=inputs.seed, **common
+            inputs.model, self._spaces(), n_iter=self.n_candidates, random_state=inputs.seed, **common
         )
 
     def _refit(self, parameters: Any, model: Any, worker: _Worker, outcome: Outcome) -> Any:

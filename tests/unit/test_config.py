@@ -1,0 +1,213 @@
+"""From the command line to objects: presets, overrides, and the message that each mistake gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import Pipeline
+from sklearn.svm import SVC, NuSVC
+
+from hpcml.config.compose import Composed, compose
+from hpcml.errors import ConfigError
+from hpcml.spec import RunSpec
+
+
+def composed(*args: str) -> Composed:
+    found = compose("hpcml run", args)
+    assert found is not None
+    return found
+
+
+def build(*args: str) -> RunSpec:
+    return composed(*args).build()
+
+
+def test_defaults_build() -> None:
+    spec = build()
+    assert isinstance(spec.model, SVC)
+    assert spec.workload.grid is None
+
+
+def test_the_main_experiment() -> None:
+    spec = build("experiment=digits_svc")
+    assert spec.workload.grid == [
+        {
+            "C": [0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10],
+            "kernel": ["rbf", "poly", "sigmoid"],
+            "shrinking": [True, False],
+        }
+    ]
+    assert (spec.workload.cv, spec.workload.refit, spec.workload.test_size) == (3, True, 0.25)
+
+
+def test_an_experiments_grid_is_replaced_not_merged() -> None:
+    assert build("experiment=digits_svc", "workload.grid={C: [1, 2]}").workload.grid == {"C": [1, 2]}
+
+
+def test_null_and_text_come_through_a_grid() -> None:
+    spec = build("model=random_forest", "workload.grid={max_depth: [3, null], criterion: [gini, 'log_loss']}")
+    assert spec.workload.grid == {"max_depth": [3, None], "criterion": ["gini", "log_loss"]}
+
+
+def test_distributions_are_built() -> None:
+    spec = build("workload.method=random", "workload.grid={C: {_target_: scipy.stats.loguniform, a: 0.1, b: 10}}")
+    assert spec.workload.grid["C"].support() == (0.1, 10)
+
+
+def test_splitters_and_scorers_are_built() -> None:
+    spec = build(
+        "workload.cv={_target_: sklearn.model_selection.KFold, n_splits: 5}",
+        "workload.scoring={f: {_target_: sklearn.metrics.make_scorer, "
+        "score_func: {_target_: sklearn.metrics.fbeta_score, _partial_: true, beta: 2, average: macro}}}",
+        "workload.refit=f",
+    )
+    assert spec.workload.cv.get_n_splits() == 5
+    assert callable(spec.workload.scoring["f"])
+
+
+class TestPresetsDoNotLeak:
+    def test_another_class_gets_its_own_defaults(self) -> None:
+        model = build("model._target_=sklearn.ensemble.RandomForestClassifier").model
+        assert isinstance(model, RandomForestClassifier)
+        assert model.get_params() == RandomForestClassifier(random_state=0).get_params()
+
+    def test_what_the_user_gives_stays(self) -> None:
+        model = build("model=svc", "model._target_=sklearn.svm.NuSVC", "model.kernel=poly", "+model.nu=0.3").model
+        assert model.get_params() == NuSVC(kernel="poly", nu=0.3, random_state=0).get_params()
+
+    def test_a_step_of_a_pipeline(self) -> None:
+        model = build("model=scaled_svc", "model.svc._target_=sklearn.svm.NuSVC").model
+        assert isinstance(model, Pipeline)
+        assert model["svc"].get_params() == NuSVC(random_state=0).get_params()
+
+    def test_what_an_experiment_gives_stays_although_the_preset_says_the_same(self, tmp_path: Path) -> None:
+        (tmp_path / "experiment").mkdir()
+        (tmp_path / "experiment" / "mine.yaml").write_text(
+            "# @package _global_\ndefaults:\n  - override /model: svc\n"
+            "model:\n  _target_: sklearn.svm.NuSVC\n  kernel: rbf\n"
+        )
+        found = composed("--config-dir", str(tmp_path), "experiment=mine").config["model"]
+        assert found == {"_target_": "sklearn.svm.NuSVC", "kernel": "rbf"}
+
+    def test_cfg_shows_what_runs(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert compose("hpcml run", ["--cfg", "job", "-p", "model", "model._target_=sklearn.svm.LinearSVC"]) is None
+        assert capsys.readouterr().out == "_target_: sklearn.svm.LinearSVC\n"
+
+    def test_the_same_class_keeps_the_preset(self) -> None:
+        assert build("model=scaled_svc", "model.svc.C=3").model["svc"].C == 3
+
+    def test_data_and_workload_too(self) -> None:
+        assert composed("data=csv", "data._target_=sklearn.datasets.load_iris").config["data"] == {
+            "_target_": "sklearn.datasets.load_iris"
+        }
+
+
+def test_the_seed_reaches_a_model_that_leaves_it_open() -> None:
+    assert build("seed=7").model.random_state == 7
+    assert build("seed=7", "+model.random_state=3").model.random_state == 3
+    assert build("seed=7", "model=logistic").model["logistic"].random_state == 7
+    assert isinstance(build("model=custom", "model._target_=sklearn.naive_bayes.GaussianNB").model, GaussianNB)
+
+
+def test_scratch_is_resolved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert composed().config["scratch"] == str(tmp_path / "runs")
+    monkeypatch.setenv("SCRATCH", "/scratch/ab12/me")
+    assert composed().config["scratch"] == "/scratch/ab12/me"
+    monkeypatch.setenv("HPCML_SCRATCH", "/other")
+    assert composed().config["scratch"] == "/other"
+    assert composed("scratch=here").config["scratch"] == str(tmp_path / "here")
+
+
+def test_a_users_own_option(tmp_path: Path) -> None:
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / "cluster" / "mine.yaml").write_text("workers: 3\n")
+    assert build("--config-dir", str(tmp_path), "cluster=mine").cluster.workers == 3
+    (tmp_path / "cluster" / "mine.yaml").write_text("worker: 3\n")
+    with pytest.raises(ConfigError, match=r"cluster/mine.yaml: there is no key .*\n  nearest: workers"):
+        build("--config-dir", str(tmp_path), "cluster=mine")
+
+
+def test_hydras_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    for args, expected in [
+        (["--cfg", "job", "--resolve"], "_target_: sklearn.svm.SVC"),
+        (["--cfg", "job", "experiment=digits_svc", "--package", "workload.cv"], "3"),
+        (["--cfg", "hydra", "--package", "hydra.run.dir"], "."),
+        (["--info", "searchpath"], "pkg://hpcml.conf"),
+    ]:
+        assert compose("hpcml run", args) is None
+        assert expected in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="0"):
+        compose("hpcml run", ["--help"])
+    assert "data: blobs" in capsys.readouterr().out
+
+
+# What was typed; what the message must say: the value, and the choices or what to type.
+MISTAKES = [
+    (["cluster.wokers=2"], ["cluster.wokers=2", "nearest: workers"]),
+    (["+cluster.wokers=2"], ["cluster.wokers", "nearest: workers"]),
+    (["clutser=local"], ["clutser=local", "nearest: cluster"]),
+    (["cluster=locl"], ["cluster=locl", "nearest: local"]),
+    (["experiment=digit"], ["experiment=digit", "digits_svc"]),
+    (["+foo=1"], ["foo", "choices: cluster, data"]),
+    (["C=3"], ["C=3", "perhaps model.C=3"]),
+    (["cluster.workers=two"], ["cluster.workers=two", "whole number"]),
+    (["seed=abc"], ["seed=abc", "whole number"]),
+    (["seed=-1"], ["seed=-1", "between"]),
+    (["cluster.workers=0"], ["cluster.workers=0", "1 or more"]),
+    (["cluster.memory_limit=lots"], ["cluster.memory_limit=lots", "4GB"]),
+    (["cluster.memory_limit=1MB"], ["cluster.memory_limit=1MB", "cluster.memory_limit=1GB"]),
+    (["model_format=pickle"], ["model_format=pickle", "skops, joblib"]),
+    (["model.max_iter=3"], ["model.max_iter=3", "+model.max_iter=3"]),
+    (
+        ["model._target_=sklearn.ensemble.RandomForestClassifier", "model.max_depth=3"],
+        ["a new parameter needs a plus: +model.max_depth=3"],
+    ),
+    (["model.gama=3"], ["SVC() has no 'gama'", "nearest: gamma"]),
+    (["+model.gama=3"], ["model.gama", "SVC() has no 'gama'", "nearest: gamma"]),
+    (["+model.C=3"], ["+model.C", "type model.C=3"]),
+    (["model._target_=sklearn.svm.SVCC"], ["model._target_=sklearn.svm.SVCC", "nearest: SVC"]),
+    (["model._target_=sklearn.svmm.SVC"], ["sklearn.svmm.SVC", "nearest: svm"]),
+    (["model._target_=nope.SVC"], ["no module 'nope'"]),
+    (["model._target_=not a path"], ["not a dotted path"]),
+    (["model=custom"], ["model._target_ is not set", "type model._target_=VALUE"]),
+    (["data=csv"], ["data.path is not set", "type data.path=VALUE"]),
+    (["data=custom", "data._target_=hpcml.data.ArrayFile"], ["ArrayFile() needs 'path'", "+data.path=VALUE"]),
+    (["workload.gird={C: [1]}"], ["workload.gird", "Search() has no 'gird'", "nearest: grid"]),
+    (["workload.grid={C: [1"], ["workload.grid={C: [1", "quote"]),
+    (["workload.grid.C=[1]"], ["workload.grid is None", "'workload.grid={C: [1]}'"]),
+    (["workload.grid=3"], ["workload.grid=3", "for example"]),
+    (["workload.grid={C: 3}"], ["workload.grid.C=3", "write [3]"]),
+    (["workload.grid={C: []}"], ["workload.grid.C=[]", "empty"]),
+    (
+        ["workload.grid={C: {_target_: scipy.stats.uniform}}"],
+        ["workload.grid.C is a distribution", "workload.method=random"],
+    ),
+    (["workload.method=gird"], ["workload.method=gird", "nearest: grid"]),
+    (["workload.cv=1"], ["workload.cv=1", "2 folds"]),
+    (["workload.cv=five"], ["workload.cv='five'", "workload.cv=5"]),
+    (["workload.n_iter=0"], ["workload.n_iter=0", "1 or more"]),
+    (["workload.test_size=2"], ["workload.test_size=2", "between 0 and 1"]),
+    (["workload.error_score=x"], ["workload.error_score='x'", "raise"]),
+    (
+        ["workload.cv={_target_: sklearn.model_selection.KFold, n_split: 5}"],
+        ["workload.cv.n_split", "KFold() has no 'n_split'", "nearest: n_splits"],
+    ),
+    (["scratch=${oc.env:HPCML_TEST_UNSET}"], ["scratch", "HPCML_TEST_UNSET"]),
+    (["--config-dir", "/nonexistent"], ["/nonexistent"]),
+    (["--multirun", "seed=1,2"], ["--multirun", "loop"]),
+]
+
+
+@pytest.mark.parametrize(("args", "expected"), MISTAKES, ids=lambda value: " ".join(value)[:60])
+def test_a_mistake_gets_one_clear_message(args: list[str], expected: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build(*args)
+    message = str(caught.value)
+    for text in expected:
+        assert text in message
+    assert "Traceback" not in message
+    assert caught.value.exit_code == 2

@@ -1,0 +1,265 @@
+"""Search: the same numbers as scikit-learn's own, and what it says of failures. On one small cluster for all tests."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import loguniform
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    KFold,
+    ParameterGrid,
+    RandomizedSearchCV,
+    TimeSeriesSplit,
+    train_test_split,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from hpcml import Dataset, LocalSpec, Outcome, Search
+from hpcml.cluster import Cluster, open_cluster
+from hpcml.errors import ConfigError, DataError, WorkloadError
+from hpcml.workloads.base import Inputs, Units
+
+DIGITS = load_digits(return_X_y=True)
+CANCER = load_breast_cancer(return_X_y=True)
+DIABETES = load_diabetes(return_X_y=True)
+IRIS = load_iris(return_X_y=True)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with open_cluster(LocalSpec(workers=2), tmp_path_factory.mktemp("cluster") / "workers") as opened:
+        yield opened
+
+
+def inputs(data: Any, model: Any, groups: Any = None, seed: int = 0) -> Inputs:
+    return Inputs(Dataset(X=data[0], y=data[1], groups=groups), model, seed)
+
+
+def search(cluster: Cluster, given: Inputs, **keys: Any) -> Outcome:
+    """Check and run as the launcher does."""
+    workload = Search(**keys)
+    units = Units(workload.check(given))
+    outcome = workload.run(given, cluster.client, units)
+    assert units.done == units.total
+    return outcome
+
+
+def scores(outcome: Outcome, name: str = "mean_test_score") -> list[Any]:
+    return outcome.tables["cv_results"][name]
+
+
+class TestTheSameAsScikitLearn:
+    def test_grid(self, cluster: Cluster) -> None:
+        X, y = DIGITS
+        grid = {"C": [0.001, 0.1, 1, 10], "kernel": ["rbf", "poly", "sigmoid"], "shrinking": [True, False]}
+        outcome = search(cluster, inputs(DIGITS, SVC()), grid=grid)
+        train, test, y_train, y_test = train_test_split(X, y, test_size=0.25, random_state=0, stratify=y)
+        serial = GridSearchCV(SVC(), grid, cv=3).fit(train, y_train)
+        for fold in range(3):
+            name = f"split{fold}_test_score"
+            np.testing.assert_allclose(scores(outcome, name), serial.cv_results_[name], rtol=0, atol=1e-12)
+        assert outcome.metrics["best_params"] == serial.best_params_
+        assert outcome.metrics["best_score"] == pytest.approx(serial.best_score_, abs=1e-12)
+        assert outcome.metrics["test_scores"]["score"] == pytest.approx(serial.score(test, y_test), abs=1e-12)
+        np.testing.assert_array_equal(outcome.model.predict(test), serial.predict(test))
+
+    def test_random_with_distributions_and_several_scores(self, cluster: Cluster) -> None:
+        X, y = DIABETES
+        space = {"alpha": loguniform(1e-2, 1e2), "fit_intercept": [True, False]}
+        keys: dict[str, Any] = {"n_iter": 8, "cv": 4, "scoring": ["r2", "neg_max_error"], "refit": "r2"}
+        outcome = search(cluster, inputs(DIABETES, Ridge(), seed=5), grid=space, method="random", **keys)
+        train, test, y_train, y_test = train_test_split(X, y, test_size=0.25, random_state=5)
+        serial = RandomizedSearchCV(Ridge(), space, random_state=5, **keys).fit(train, y_train)
+        for name in ("mean_test_r2", "mean_test_neg_max_error", "param_alpha"):
+            np.testing.assert_allclose(scores(outcome, name), np.asarray(serial.cv_results_[name], float), atol=1e-12)
+        assert outcome.metrics["best_params"] == serial.best_params_
+        assert outcome.metrics["test_scores"]["r2"] == pytest.approx(serial.score(test, y_test), abs=1e-12)
+
+    def test_pipeline_forest_and_nulls(self, cluster: Cluster) -> None:
+        model = make_pipeline(StandardScaler(), RandomForestClassifier(random_state=0))
+        grid = {"randomforestclassifier__max_depth": [2, None], "randomforestclassifier__n_estimators": [5, 10]}
+        outcome = search(cluster, inputs(CANCER, model), grid=grid, test_size=None)
+        serial = GridSearchCV(model, grid, cv=3).fit(*CANCER)
+        np.testing.assert_allclose(scores(outcome), serial.cv_results_["mean_test_score"], atol=1e-12)
+        assert outcome.metrics["test_scores"] is None
+        assert [json.loads(text) for text in scores(outcome, "params")] == list(ParameterGrid(grid))
+
+    def test_groups_stay_together(self, cluster: Cluster) -> None:
+        groups = np.arange(len(IRIS[0])) // 10
+        given = inputs(IRIS, LogisticRegression(max_iter=500), groups=groups)
+        outcome = search(cluster, given, cv=GroupKFold(3))
+        split = Search().split(given)
+        assert len(split.X) + len(split.X_test) == 150
+        serial = GridSearchCV(LogisticRegression(max_iter=500), {}, cv=GroupKFold(3))
+        serial.fit(split.X, split.y, groups=split.groups)
+        np.testing.assert_allclose(scores(outcome), serial.cv_results_["mean_test_score"], atol=1e-12)
+
+    def test_time_series(self, cluster: Cluster) -> None:
+        given = inputs(DIABETES, Ridge())
+        outcome = search(cluster, given, cv=TimeSeriesSplit(3), shuffle=False)
+        assert outcome.metrics["n_folds"] == 3
+        np.testing.assert_array_equal(Search(shuffle=False).split(given).y_test, DIABETES[1][-111:])
+
+
+class Picky(ClassifierMixin, BaseEstimator):
+    """Refuses some values, as a user's own estimator may."""
+
+    def __init__(self, value: int = 0) -> None:
+        self.value = value
+
+    def fit(self, X: Any, y: Any) -> Picky:
+        if self.value < 0:
+            raise RuntimeError(f"value {self.value} is no good")
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X: Any) -> Any:
+        return np.full(len(X), self.classes_[self.value % len(self.classes_)])
+
+
+class OnceOnly(Picky):
+    """Fits on folds, but not on all the samples."""
+
+    def fit(self, X: Any, y: Any) -> Picky:
+        if len(X) > 100:
+            raise RuntimeError("too many samples for me")
+        return super().fit(X, y)
+
+
+class TestFailures:
+    def test_a_failing_candidate_is_told_and_takes_nobody_down(self, cluster: Cluster) -> None:
+        outcome = search(cluster, inputs(IRIS, Picky()), grid={"value": [0, -1, 1]})
+        told = "candidate 1 (value=-1) failed in 3 of 3 folds: RuntimeError: value -1 is no good"
+        assert list(outcome.warnings) == [told]
+        assert outcome.tables["failures"]["fold"] == [0, 1, 2]
+        assert "Traceback" in outcome.tables["failures"]["traceback"][0]
+        assert scores(outcome)[1] is None
+        assert outcome.metrics["best_params"]["value"] in (0, 1)
+
+    def test_many_failing_candidates_are_counted(self, cluster: Cluster) -> None:
+        outcome = search(cluster, inputs(IRIS, Picky()), grid={"value": [0, *range(-8, 0)]})
+        assert len(outcome.warnings) == 6
+        assert outcome.warnings[-1] == "3 more candidates failed: see tables/failures.csv"
+
+    def test_all_fail(self, cluster: Cluster) -> None:
+        with pytest.raises(WorkloadError, match="all 6 fits failed; first cause: RuntimeError: value -1") as caught:
+            search(cluster, inputs(IRIS, Picky()), grid={"value": [-1, -2]})
+        assert len(caught.value.outcome.tables["failures"]["fold"]) == 6
+
+    def test_raise_stops(self, cluster: Cluster) -> None:
+        with pytest.raises(WorkloadError, match="RuntimeError: value -1 is no good"):
+            search(cluster, inputs(IRIS, Picky()), grid={"value": [-1]}, error_score="raise")
+
+    def test_a_scorer_that_fails_everywhere(self, cluster: Cluster) -> None:
+        with pytest.raises(
+            WorkloadError, match=r"no candidate has a score; first cause: .*multi_class must be"
+        ) as caught:
+            search(cluster, inputs(IRIS, SVC()), scoring="roc_auc")
+        assert "cv_results" in caught.value.outcome.tables
+
+    def test_a_refit_that_fails_keeps_the_scores(self, cluster: Cluster) -> None:
+        with pytest.raises(WorkloadError, match="could not be fitted again: RuntimeError: too many") as caught:
+            search(cluster, inputs(IRIS, OnceOnly()))
+        assert scores(caught.value.outcome)[0] == pytest.approx(1 / 3, abs=0.1)
+
+    def test_a_test_that_fails_keeps_the_model(self, cluster: Cluster) -> None:
+        def scorer(model: Any, X: Any, y: Any) -> float:
+            if len(X) == 30:
+                raise RuntimeError("not these samples")
+            return 1.0
+
+        with pytest.raises(WorkloadError, match="could not be scored: RuntimeError: not these") as caught:
+            search(cluster, inputs(IRIS, SVC()), scoring=scorer, test_size=0.2)
+        assert isinstance(caught.value.outcome.model, SVC)
+
+
+def test_several_scores_and_no_choice(cluster: Cluster) -> None:
+    outcome = search(cluster, inputs(IRIS, SVC()), scoring=["accuracy", "f1_macro"], refit=False)
+    assert {"mean_test_accuracy", "mean_test_f1_macro"} <= set(outcome.tables["cv_results"])
+    assert "best_params" not in outcome.metrics
+    assert outcome.model is None
+
+
+def test_no_refit_still_gives_the_best_parameters(cluster: Cluster) -> None:
+    outcome = search(cluster, inputs(IRIS, SVC()), grid={"C": [0.001, 1]}, refit=False)
+    assert outcome.metrics["best_params"] == {"C": 1}
+    assert outcome.model is None
+
+
+def test_a_forest_stays_in_its_task(cluster: Cluster) -> None:
+    search(cluster, inputs(IRIS, RandomForestClassifier(n_jobs=-1, random_state=0)), cv=2)
+    names = cluster.client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.task_prefixes))
+    assert any("fit_and_score" in name for name in names)
+    assert not any("build_trees" in name for name in names)
+
+
+def with_nan(data: Any) -> Any:
+    X = data[0].copy()
+    X[3, 1] = np.nan
+    return X, data[1]
+
+
+class TestChecks:
+    @pytest.mark.parametrize(
+        ("given", "keys", "message"),
+        [
+            (inputs(IRIS, SVC), {}, "this is the class; give an instance: SVC"),
+            (inputs(IRIS, object()), {}, "a object is no scikit-learn estimator: it has no fit"),
+            (Inputs(None, SVC(), 0), {}, "data: a search needs some"),
+            (inputs(IRIS, SVC()), {"grid": {"gama": [1]}}, r"SVC\(\) has no 'gama'\n  nearest: gamma"),
+            (inputs(IRIS, make_pipeline(SVC())), {"grid": {"svc__gama": [1]}}, "nearest: svc__gamma"),
+            (inputs(IRIS, SVC()), {"scoring": "acuracy"}, "workload.scoring=acuracy: unknown\n  nearest: accuracy"),
+            (inputs(IRIS, SVC()), {"scoring": ["accuracy", "f1_macro"]}, "name the scorer"),
+            (inputs(IRIS, SVC()), {"scoring": "accuracy", "refit": "f1"}, "there is one scorer only"),
+            (inputs(IRIS, SVC()), {"scoring": "nope.scorer"}, "no module 'nope'"),
+            (inputs((IRIS[0], None), SVC()), {}, "SVC needs a target, and there is none"),
+            (inputs((IRIS[0], np.ones(150)), SVC()), {}, "only one class in the target: 1.0"),
+            (inputs((IRIS[0], IRIS[0][:, 0] + 0.05), SVC()), {}, "target is continuous .*\n.*model=ridge"),
+            (inputs(DIABETES, SVC()), {}, "cannot hold out .*too few(.|\n)*use a regressor, for example model=ridge"),
+            (inputs((IRIS[0], np.array(["a"] * 150)), Ridge()), {}, "target holds text such as 'a'"),
+            (inputs(with_nan(IRIS), SVC()), {}, r"1 values of X are NaN or infinite \(in column 1\), and SVC refuses"),
+            (inputs(with_nan(IRIS), make_pipeline(StandardScaler(), SVC())), {}, "and Pipeline refuses them"),
+            (inputs(with_nan(IRIS), make_pipeline(SVC())), {}, "NaN or infinite"),
+            (inputs(with_nan(IRIS), make_pipeline(SimpleImputer(), SVC())), {}, None),
+            (inputs(with_nan(IRIS), HistGradientBoostingClassifier()), {}, None),
+            (inputs(with_nan(IRIS), Picky()), {}, None),
+            (inputs((IRIS[0][:4], [0, 1, 0, 1]), SVC()), {"cv": 3, "test_size": None}, "n_splits=3 cannot be greater"),
+            (inputs((IRIS[0][:6], [0, 0, 0, 0, 0, 1]), SVC()), {}, "least populated class.* 1 member"),
+            (inputs(IRIS, SVC()), {"cv": GroupKFold(3)}, "The 'groups' parameter should not be None"),
+            (inputs(IRIS, SVC()), {"cv": KFold(2), "shuffle": False, "test_size": 0.33}, "fitted on one class only"),
+        ],
+    )
+    def test_before_any_cluster(self, given: Inputs, keys: dict[str, Any], message: str | None) -> None:
+        if message is None:
+            assert Search(**keys).check(given) == 4
+            return
+        with pytest.raises((ConfigError, DataError), match=message) as caught:
+            Search(**keys).check(given)
+        assert caught.value.exit_code == 2
+
+    def test_a_step_that_is_varied_frees_what_lies_below(self) -> None:
+        model = make_pipeline(StandardScaler(), SVC())
+        grid = [{"svc": [RandomForestClassifier()], "svc__n_estimators": [5, 10]}, {"svc__C": [1]}]
+        assert Search(grid=grid).check(inputs(IRIS, model)) == 3 * 3 + 1
+
+    def test_random_counts_no_more_than_there_is(self) -> None:
+        assert Search(method="random", n_iter=10, grid={"C": [1, 2]}).n_candidates == 2
+        assert Search(method="random", n_iter=10, grid={"C": loguniform(1, 2)}).n_candidates == 10
+
+    def test_error_score_of_a_config(self) -> None:
+        assert math.isnan(Search(error_score="nan").error_score)
+        assert Search(error_score=0).error_score == 0

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,9 @@ def open_cluster(spec: LocalSpec, worker_logs: Path) -> Iterator[Cluster]:
         spill = stack.enter_context(_private_directory(spec.local_directory or os.environ.get("PBS_JOBFS")))
         stack.enter_context(dask.config.set({"temporary-directory": spill}))
         stack.enter_context(_environment({name: str(size.threads) for name in THREAD_VARIABLES}))
+        # Now and not with the first worker: starting it unblocks SIGINT in the thread that does (CPython's
+        # multiprocessing.resource_tracker), and the workers would inherit that.
+        resource_tracker.ensure_running()
         with interrupt.deferred(), interrupt.children_ignore_sigint():
             # No workers yet: this takes a tenth of a second, and whatever happens later there is something to close.
             dask_cluster = LocalCluster(

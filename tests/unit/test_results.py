@@ -1,0 +1,115 @@
+"""Results: tables in both formats, models by skops or joblib, and a rescue when the run directory fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+import skops.io
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.svm import SVC
+
+from hpcml import Outcome, results, runs
+from hpcml.errors import ConfigError, ResultsError
+from hpcml.results import check_model_format, save, to_table
+from hpcml.runs import RunPaths
+
+X, Y = np.arange(20.0).reshape(10, 2), np.arange(10) % 2
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> RunPaths:
+    return runs.create(tmp_path)
+
+
+def test_tables_in_both_formats(paths: RunPaths) -> None:
+    columns = {
+        "a": [1, None],
+        "mixed": [1, "x"],
+        "text": ["a,b", 'q"'],
+        "list": [[1], None],
+        "nan": [0.5, float("nan")],
+    }
+    save(Outcome(tables={"t": columns}), paths, "skops")
+    parquet = pyarrow.parquet.read_table(paths.table("t", "parquet")).to_pydict()
+    assert parquet == {
+        "a": [1, None],
+        "mixed": ["1", '"x"'],
+        "text": ["a,b", 'q"'],
+        "list": ["[1]", None],
+        "nan": [0.5, None],
+    }
+    csv = pyarrow.csv.read_csv(paths.table("t", "csv")).to_pydict()
+    assert csv["a"] == [1, None]
+    assert csv["text"] == ["a,b", 'q"']
+
+
+def test_an_empty_table() -> None:
+    assert to_table({"a": []}).num_rows == 0
+
+
+def test_metrics(paths: RunPaths) -> None:
+    save(Outcome(metrics={"score": np.float64(0.5)}), paths, "skops")
+    assert json.loads(paths.metrics.read_text()) == {"score": 0.5}
+
+
+@pytest.mark.parametrize("model", [SVC(), RandomForestClassifier(5)])
+def test_a_saved_model_predicts_the_same(paths: RunPaths, model: Any) -> None:
+    how, warnings = save(Outcome(model=model.fit(X, Y)), paths, "skops")
+    assert how is not None
+    loaded = eval(how, {"skops": skops})  # what the user is told to type
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+    assert warnings == []
+
+
+def test_joblib_and_none(paths: RunPaths) -> None:
+    model = SVC().fit(X, Y)
+    how, _ = save(Outcome(model=model), paths, "joblib")
+    assert how == f"joblib.load('{paths.model('joblib')}')"
+    np.testing.assert_array_equal(joblib.load(paths.model("joblib")).predict(X), model.predict(X))
+    assert save(Outcome(model=model), paths, "none") == (None, [])
+
+
+class Unsafe(SVC):
+    """Holds what skops has no way to write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = (number for number in range(3))
+
+
+def test_what_skops_cannot_write_is_told_before_the_run() -> None:
+    with pytest.raises(ConfigError, match=r"Unsafe is not skops-safe(.|\n)*model_format=joblib"):
+        check_model_format(Unsafe(), "skops")
+    check_model_format(Unsafe(), "joblib")
+    check_model_format(make_pipeline(FunctionTransformer(np.log1p), SVC()), "skops")
+
+
+def test_a_model_that_became_unsafe_by_fitting_is_not_lost(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise TypeError("no such type")
+
+    monkeypatch.setattr(skops.io, "dump", refuse)
+    how, warnings = save(Outcome(model=SVC().fit(X, Y)), paths, "skops")
+    assert how == f"joblib.load('{paths.model('joblib')}')"
+    assert "saved as a pickle" in warnings[0]
+    assert not paths.model("skops").exists()
+
+
+def test_results_are_rescued(paths: RunPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results.tempfile, "tempdir", str(tmp_path))
+    paths.tables.touch()  # where a directory belongs
+    with pytest.raises(ResultsError, match="could not be written to") as caught:
+        save(Outcome(metrics={"a": 1}, tables={"t": {"a": [1]}}), paths, "skops")
+    rescue = next(tmp_path.glob(f"hpcml-{paths.run_id}-*"))
+    assert str(rescue) in caught.value.hints[0]
+    assert RunPaths(rescue).table("t", "parquet").is_file()
+    assert RunPaths(rescue).metrics.is_file()

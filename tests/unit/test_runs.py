@@ -1,0 +1,226 @@
+"""Run directories, atomic writes, manifest and record."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from hpcml import runs
+from hpcml.errors import ConfigError, ScratchError
+from hpcml.files import plain, replacing, write_json
+from hpcml.record import Record, summarise, write_manifest
+from hpcml.runs import RunPaths
+
+
+def record(paths: RunPaths, **changes: object) -> Record:
+    values = {
+        "run": paths.run_id, "path": str(paths.root), "state": "DONE", "exit_code": 0, "error": None, "started": 1.0,
+        "ended": 3.0, "wall_s": 2.0, "workers": 2, "threads": 1, "core_s_allocated": 4.0, "core_s_busy": 3.0,
+        "units_done": 5, "units_total": 5, "metrics": {"best_score": 0.5}, "summary": {}, "warnings": [],
+    }  # fmt: skip
+    return Record(**{**values, **changes})  # type: ignore[arg-type]
+
+
+class TestWriting:
+    def test_a_reader_never_sees_half_a_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.json"
+        write_json(path, {"a": 1})
+        with pytest.raises(RuntimeError), replacing(path) as aside:  # noqa: PT012
+            aside.write_text('{"a":')
+            assert json.loads(path.read_text()) == {"a": 1}
+            raise RuntimeError
+        assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+    def test_json_is_strict(self, tmp_path: Path) -> None:
+        write_json(tmp_path / "a.json", {"nan": np.float64("nan"), "x": np.arange(2), "b": np.True_, "o": object})
+        found = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
+        assert found == {"nan": None, "x": [0, 1], "b": True, "o": "<class 'object'>"}
+
+    def test_plain_leaves_no_numpy_type(self) -> None:
+        for value in (np.float64(0.5), np.int64(1), np.str_("a"), np.bool_(True)):
+            assert type(plain(value)) in {float, int, str, bool}
+
+
+class TestDirectories:
+    def test_private(self, tmp_path: Path) -> None:
+        old = os.umask(0)
+        try:
+            paths = runs.create(tmp_path / "scratch")
+        finally:
+            os.umask(old)
+        assert stat.S_IMODE(paths.root.stat().st_mode) == 0o700
+        assert list(paths.root.iterdir()) == []
+
+    def test_two_runs_in_one_second_never_meet(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with ThreadPoolExecutor(16) as pool:
+            made = list(pool.map(lambda _: runs.create(tmp_path), range(64)))
+        assert len({paths.root for paths in made}) == 64
+        tokens = iter(["000000", "000000", "111111"])
+        monkeypatch.setattr(runs.time, "strftime", lambda _: "20260101T000000")
+        monkeypatch.setattr(runs.secrets, "token_hex", lambda _: next(tokens))
+        assert [runs.create(tmp_path).run_id[-6:] for _ in range(2)] == ["000000", "111111"]
+
+    def test_scratch_that_is_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(ScratchError, match=r"file: no run directory can be made there: .*\n.*scratch=/path"):
+            runs.create(tmp_path / "file")
+
+
+class TestFinding:
+    def test_by_id_part_path_and_last(self, tmp_path: Path) -> None:
+        first, second = runs.create(tmp_path / "a"), runs.create(tmp_path / "b")
+        first.root.rename(first.root.with_name("20200101T000000-aaaaaa"))
+        first = RunPaths(first.root.with_name("20200101T000000-aaaaaa"))
+        write_json(first.manifest, {})
+        assert runs.find("last") == second
+        assert runs.find("aaaaaa") == first
+        assert runs.find(first.run_id) == first
+        assert runs.find(str(first.root)) == first
+        assert list(runs.find_all(runs.roots())) == [first, second]
+        assert list(runs.find_all(runs.roots(str(tmp_path / "a")))) == [first]
+
+    def test_by_the_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        runs.create(tmp_path / "a")
+        second = runs.create(tmp_path / "b")
+        monkeypatch.setenv("HPCML_SCRATCH", str(tmp_path / "b"))
+        assert list(runs.find_all(runs.roots())) == [second]
+
+    def test_none_and_many(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"run last: no such run\n(.|\n)*no run has been made yet"):
+            runs.find("last")
+        for _ in range(2):
+            runs.create(tmp_path)
+        with pytest.raises(ConfigError, match="run 20: 2 runs match"):
+            runs.find("20")
+        with pytest.raises(ConfigError, match=f"run nope: no such run\n  choices: .*\n  looked in: {tmp_path}"):
+            runs.find("nope")
+
+    def test_a_home_that_cannot_be_written_costs_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", "/proc/nowhere")
+        assert runs.create(tmp_path).root.is_dir()
+        assert runs.roots() == []
+
+    def test_other_directories_are_left_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "20200101T000000-zz").mkdir()
+        assert list(runs.find_all([tmp_path, tmp_path / "missing"])) == []
+
+
+class TestSummaries:
+    def test_manifest(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        paths = runs.create(tmp_path)
+        write_manifest(paths, ["hpcml", "run"], ["seed=1"], {"model": "svc"}, 5.0)
+        found = json.loads(paths.manifest.read_text())
+        assert found["argv"] == ["hpcml", "run"]
+        assert found["overrides"] == ["seed=1"]
+        assert found["packages"]["scikit-learn"]
+        assert found["packages"]["distributed"]
+        assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+        assert found["git"] is None
+        assert found["cwd"] == str(tmp_path)
+
+    def test_manifest_in_a_git_checkout(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
+        for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"]):
+            subprocess.run([*git, *command], check=True)
+        paths = runs.create(tmp_path.parent / "elsewhere")
+        write_manifest(paths, [], [], {}, 5.0)
+        git_state = json.loads(paths.manifest.read_text())["git"]
+        assert len(git_state["commit"]) == 40
+        assert git_state["dirty"] is False
+        (tmp_path / "new").touch()
+        write_manifest(paths, [], [], {}, 5.0)
+        assert json.loads(paths.manifest.read_text())["git"]["dirty"] is True
+
+    def test_states(self, tmp_path: Path) -> None:
+        paths = runs.create(tmp_path)
+        assert summarise(paths)["state"] == "UNKNOWN"
+        write_manifest(paths, ["job.py"], [], {}, 5.0)
+        assert summarise(paths)["state"] == "RUNNING"
+        assert summarise(paths)["what"] == "job.py"
+        manifest = json.loads(paths.manifest.read_text())
+        write_json(paths.manifest, {**manifest, "process_started": psutil.Process().create_time() - 100})
+        assert summarise(paths)["state"] == "LOST"
+        write_json(paths.manifest, {**manifest, "host": "elsewhere"})
+        assert summarise(paths)["state"] == "UNKNOWN"
+        record(paths).write(paths)
+        assert summarise(paths)["state"] == "DONE"
+        assert summarise(paths)["metrics"] == {"best_score": 0.5}
+
+    def test_efficiency(self, tmp_path: Path) -> None:
+        paths = runs.create(tmp_path)
+        assert record(paths).efficiency == 0.75
+        assert record(paths, core_s_allocated=0.0).efficiency is None
+
+
+class TestSignals:
+    CODE = """
+import os, signal, sys, time
+from hpcml import interrupt
+from hpcml.errors import Cancelled
+def send(s): os.kill(os.getpid(), s)
+try:
+    with interrupt.installed():
+        {body}
+except Cancelled as c:
+    print("cancelled", c.exit_code)
+"""
+
+    @pytest.mark.parametrize(
+        ("body", "expected"),
+        [
+            ("send(signal.SIGTERM); time.sleep(5); print('late')", ["cancelled 143"]),
+            ("send(signal.SIGINT); time.sleep(5); print('late')", ["cancelled 130"]),
+            ("send(signal.SIGHUP); time.sleep(5); print('late')", ["cancelled 129"]),
+            # held back until the work is done, however often it comes
+            (
+                "\n        with interrupt.deferred():\n            send(signal.SIGTERM); send(signal.SIGINT)\n"
+                "            print('written')\n        print('late')",
+                ["written", "cancelled 143"],
+            ),
+            # nested: only the outermost lets it out
+            (
+                "\n        with interrupt.deferred():\n            with interrupt.deferred():\n"
+                "                send(signal.SIGTERM)\n            print('outer')\n        print('late')",
+                ["outer", "cancelled 143"],
+            ),
+            # a second Ctrl-C does not cut the cleaning up short
+            (
+                "\n        try:\n            send(signal.SIGINT); time.sleep(5)\n        finally:\n"
+                "            send(signal.SIGINT); print('cleaned')",
+                ["cleaned", "cancelled 130"],
+            ),
+            ("interrupt.settle(); send(signal.SIGTERM); print('ended')", ["ended"]),
+        ],
+    )
+    def test_handler(self, body: str, expected: list[str]) -> None:
+        code = self.CODE.format(body=body)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+        assert done.stdout.splitlines() == expected, done.stderr
+
+    def test_nohup_is_respected(self) -> None:
+        code = self.CODE.format(body="send(signal.SIGHUP); print('still here')")
+        done = subprocess.run(
+            ["nohup", sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True
+        )
+        assert done.stdout.splitlines() == ["still here"]
+
+    def test_threads_started_inside_are_deaf_to_ctrl_c(self) -> None:
+        from hpcml import interrupt
+
+        with interrupt.children_ignore_sigint(), ThreadPoolExecutor(1) as pool:
+            inside = pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, set()).result()
+        assert signal.SIGINT in inside
+        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())

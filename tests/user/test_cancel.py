@@ -1,0 +1,154 @@
+"""Ctrl-C, SIGTERM and worse: whenever they come, nothing is left running and the record says what happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hpcml.runs import RunPaths
+
+# An estimator that fits slowly on workers, and is saved slowly by the head.
+SLOW = """
+import multiprocessing, pathlib, time
+from sklearn.linear_model import LogisticRegression
+
+class Slow(LogisticRegression):
+    def fit(self, X, y):
+        if multiprocessing.parent_process() is not None:
+            time.sleep(PAUSE)
+        return super().fit(X, y)
+    def __getstate__(self):
+        if multiprocessing.parent_process() is None and hasattr(self, "coef_"):
+            pathlib.Path("writing").touch()
+            time.sleep(2)
+        return super().__getstate__()
+"""
+
+
+def group(pgid: int) -> list[str]:
+    """List the living processes of a process group."""
+    found = []
+    for process in psutil.process_iter(["status", "cmdline"]):
+        try:
+            if os.getpgid(process.pid) == pgid and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.info["cmdline"] or []))
+        except ProcessLookupError:
+            continue
+    return found
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Callable[[float], subprocess.Popen[str]]:
+    def start(pause: float) -> subprocess.Popen[str]:
+        (tmp_path / "slow.py").write_text(SLOW.replace("PAUSE", str(pause)))
+        args = [
+            "run", "data=iris", "model=custom", "model._target_=slow.Slow", "workload.grid={C: [1, 2, 3, 4]}",
+            "cluster.workers=2", "model_format=joblib",
+        ]  # fmt: skip
+        return subprocess.Popen(
+            [sys.executable, "-m", "hpcml", *args],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    return start
+
+
+def paths_of(tmp_path: Path) -> RunPaths | None:
+    found = list((tmp_path / "runs").glob("*"))
+    return RunPaths(found[0]) if found else None
+
+
+def starting(tmp_path: Path, _: int) -> bool:
+    paths = paths_of(tmp_path)
+    return paths is not None and paths.worker_logs.is_dir()
+
+
+def spawning(tmp_path: Path, pgid: int) -> bool:
+    return any("spawn_main" in command for command in group(pgid))
+
+
+def fitting(tmp_path: Path, _: int) -> bool:
+    paths = paths_of(tmp_path)
+    return paths is not None and paths.progress.is_file() and json.loads(paths.progress.read_text())["workers"] == 2
+
+
+def writing(tmp_path: Path, _: int) -> bool:
+    return (tmp_path / "writing").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "term"])
+@pytest.mark.parametrize("moment", [starting, spawning, fitting, writing], ids=lambda f: f.__name__)
+def test_cancelled(
+    tmp_path: Path,
+    started: Callable[[float], subprocess.Popen[str]],
+    moment: Callable[[Path, int], bool],
+    number: signal.Signals,
+) -> None:
+    process = started(0.05 if moment is writing else 5)
+    wait_for(lambda: moment(tmp_path, process.pid), moment.__name__)
+    before = group(process.pid)
+    # a terminal sends Ctrl-C to all of the group; qdel and kill send SIGTERM to the one
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    began = time.monotonic()
+    out, err = process.communicate(timeout=30)
+    took = time.monotonic() - began
+
+    assert before, "there was nothing to cancel"
+    if moment in (fitting, writing):
+        assert len(before) >= 3
+    assert process.returncode == 128 + number, err
+    assert took < 15
+    wait_for(lambda: group(process.pid) == [], f"the end of {group(process.pid)}")
+    paths = paths_of(tmp_path)
+    assert paths is not None
+    record = json.loads(paths.record.read_text())
+    assert (record["state"], record["exit_code"]) == ("CANCELLED", 128 + number)
+    assert f"cancelled by {number.name}; nothing of it is left running; log: {paths.log}" in err
+    assert "Traceback" not in err
+    assert out == ""
+    if moment is writing:  # what was computed is not lost
+        assert paths.model("joblib").is_file()
+        assert paths.table("cv_results", "parquet").is_file()
+    assert not list(paths.root.rglob("*.tmp"))
+
+
+def test_killed(tmp_path: Path, started: Callable[[float], subprocess.Popen[str]]) -> None:
+    process = started(5)
+    wait_for(lambda: fitting(tmp_path, process.pid), "fitting")
+    process.kill()
+    process.communicate(timeout=30)
+    wait_for(lambda: group(process.pid) == [], f"the end of {group(process.pid)}")
+    shown = subprocess.run(
+        [sys.executable, "-m", "hpcml", "status", "last"], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert shown.stdout.startswith("LOST ")
+
+
+def test_before_anything_began(tmp_path: Path, started: Callable[[float], subprocess.Popen[str]]) -> None:
+    process = started(5)
+    wait_for(lambda: any("hpcml" in command for command in group(process.pid)), "the interpreter")
+    time.sleep(1)  # importing
+    process.terminate()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert "Traceback" not in err

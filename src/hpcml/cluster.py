@@ -124,8 +124,10 @@ def local_size(spec: LocalSpec) -> Size:
     Raises
     ------
     ConfigError
-        If the workers would get too little memory to live.
+        If the workers would get too little memory to live, or have nowhere to spill.
     """
+    if spec.local_directory is not None and not os.access(spec.local_directory, os.W_OK | os.X_OK):
+        raise ConfigError(f"cluster.local_directory={spec.local_directory}: not a directory that you can write to")
     usable = int(MEMORY_LIMIT * 0.9)
     limit = parse_size(spec.memory_limit, "cluster.memory_limit") if spec.memory_limit else None
     fitting = max(1, usable // (limit or 2 * MIN_WORKER_MEMORY))
@@ -245,17 +247,8 @@ def _worker_processes(cluster: LocalCluster) -> list[psutil.Process]:
 
 @contextlib.contextmanager
 def _private_directory(base: str | None) -> Iterator[str]:
-    """Make a directory, mode 0700, that is gone afterwards.
-
-    Raises
-    ------
-    ConfigError
-        If it cannot be made.
-    """
-    try:
-        made = tempfile.mkdtemp(prefix="hpcml-", dir=base)
-    except OSError as error:
-        raise ConfigError(f"cluster.local_directory={base}: cannot be used: {error.strerror}") from error
+    """Make a directory, mode 0700, that is gone afterwards."""
+    made = tempfile.mkdtemp(prefix="hpcml-", dir=base)
     try:
         yield made
     finally:

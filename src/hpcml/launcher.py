@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
-from distributed import KilledWorker
 from rich.console import Console
 
 from hpcml import data, display, interrupt, record, results, runs
@@ -25,6 +24,7 @@ from hpcml.record import Record, State
 from hpcml.runs import RunPaths
 from hpcml.spec import RunSpec
 from hpcml.workloads.base import Inputs, Outcome, Units
+from hpcml.workloads.failures import reason
 
 log = logging.getLogger(__name__)
 
@@ -204,13 +204,7 @@ def _translate(error: BaseException) -> BaseException:
     """Make one clear error of whatever ended the run."""
     if isinstance(error, (HpcmlError, Cancelled, KeyboardInterrupt)):
         return error
-    if isinstance(error, KilledWorker):
-        return WorkloadError(
-            "workers died again and again on the same unit of work, most often for want of memory",
-            "give each more, with fewer of them: cluster.workers=1, or cluster.memory_limit=8GB",
-            "their logs are in workers/ of the run directory",
-        )
-    return WorkloadError(f"{type(error).__name__}: {error}")
+    return WorkloadError(*reason(error))
 
 
 def _record_failure(current: _Run, failure: BaseException) -> Record:

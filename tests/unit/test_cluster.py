@@ -111,19 +111,19 @@ def test_a_client_without_the_certificate_is_refused(cluster: Cluster) -> None:
     with pytest.raises(OSError, match=r"Timed out|refused|closed"):
         Client(address.replace("tls://", "tcp://"), timeout=3)
     host, port = address.removeprefix("tls://").split(":")
-    assert _answer(host, int(port)) in {b"", "TLSV13_ALERT_CERTIFICATE_REQUIRED"}
+    assert not _answers(host, int(port))
 
 
-def _answer(host: str, port: int) -> bytes | str | None:
-    """Speak TLS without a certificate; TLS 1.3 lets a client speak before the server has refused it."""
+def _answers(host: str, port: int) -> bool:
+    """Speak TLS without a certificate: does anything come back? TLS 1.3 lets a client speak before it is refused."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         with socket.create_connection((host, port), timeout=5) as raw, context.wrap_socket(raw) as tls:
             tls.sendall(b"hello")
-            return tls.recv(1)
-    except ssl.SSLError as error:
-        return error.reason
+            return tls.recv(1) != b""
+    except (ssl.SSLError, ConnectionError):
+        return False
 
 
 def test_another_user_is_refused(cluster: Cluster, ordinary_user: Sequence[str]) -> None:

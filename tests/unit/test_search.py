@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from sklearn.model_selection import (
     KFold,
     ParameterGrid,
     RandomizedSearchCV,
+    StratifiedGroupKFold,
     TimeSeriesSplit,
     train_test_split,
 )
@@ -101,12 +103,13 @@ class TestTheSameAsScikitLearn:
     def test_groups_stay_together(self, cluster: Cluster) -> None:
         groups = np.arange(len(IRIS[0])) // 10
         given = inputs(IRIS, LogisticRegression(max_iter=500), groups=groups)
-        outcome = search(cluster, given, cv=GroupKFold(3))
         split = Search().split(given)
         assert len(split.X) + len(split.X_test) == 150
-        serial = GridSearchCV(LogisticRegression(max_iter=500), {}, cv=GroupKFold(3))
-        serial.fit(split.X, split.y, groups=split.groups)
-        np.testing.assert_allclose(scores(outcome), serial.cv_results_["mean_test_score"], atol=1e-12)
+        for asked, cv in ((GroupKFold(3), GroupKFold(3)), (3, StratifiedGroupKFold(3))):
+            outcome = search(cluster, given, cv=asked)
+            serial = GridSearchCV(LogisticRegression(max_iter=500), {}, cv=cv)
+            serial.fit(split.X, split.y, groups=split.groups)
+            np.testing.assert_allclose(scores(outcome), serial.cv_results_["mean_test_score"], atol=1e-12)
 
     def test_time_series(self, cluster: Cluster) -> None:
         given = inputs(DIABETES, Ridge())
@@ -200,9 +203,19 @@ def test_no_refit_still_gives_the_best_parameters(cluster: Cluster) -> None:
     assert outcome.model is None
 
 
+def test_one_worker_is_used_too(tmp_path: Path) -> None:
+    with open_cluster(LocalSpec(workers=1), tmp_path / "w") as one:
+        search(one, inputs(IRIS, Picky()), grid={"value": [0, -1]})
+        assert any("fit_and_score" in name for name in one.client.run_on_scheduler(_prefixes))
+
+
+def _prefixes(dask_scheduler: Any) -> list[str]:
+    return list(dask_scheduler.task_prefixes)
+
+
 def test_a_forest_stays_in_its_task(cluster: Cluster) -> None:
     search(cluster, inputs(IRIS, RandomForestClassifier(n_jobs=-1, random_state=0)), cv=2)
-    names = cluster.client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.task_prefixes))
+    names = cluster.client.run_on_scheduler(_prefixes)
     assert any("fit_and_score" in name for name in names)
     assert not any("build_trees" in name for name in names)
 

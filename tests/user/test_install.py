@@ -92,7 +92,7 @@ def test_completion_in_bash(tmp_path: Path) -> None:
     bash.expect("ready-2")
     for typed, completed in [
         ("hpcml ru", "hpcml run "),
-        ("hpcml run clu", "hpcml run cluster"),
+        ("hpcml run clu", "ster"),  # and a bell: cluster= and cluster. are both there
         ("hpcml run cluster=lo", "hpcml run cluster=local "),
         ("hpcml run experiment=dig", "hpcml run experiment=digits_svc "),
         ("hpcml run data=digits model.ker", "hpcml run data=digits model.kernel="),

@@ -36,6 +36,10 @@ class ReportingBackend(DaskDistributedBackend):  # type: ignore[misc]  # joblib 
         """Give the future of an array that was scattered."""
         return self.data_futures[id(array)]
 
+    def effective_n_jobs(self, n_jobs: int) -> int:
+        """Count the workers' threads, but never one: joblib takes that to mean "here", which is the head."""
+        return max(2, int(super().effective_n_jobs(n_jobs)))
+
     async def _to_func_args(self, func: Any) -> tuple[Batch, Any]:
         _, tasks = await super()._to_func_args(func)
         return _SequentialBatch(tasks), tasks
@@ -59,7 +63,7 @@ class _SequentialBatch(Batch):  # type: ignore[misc]
     """Calls on a worker, within which an estimator's own joblib calls run where they are.
 
     The calls alone fill the cluster. joblib's own batch sends every tree of a forest back through the scheduler, as a
-    task from within a task: six times the work for a forest of 100 (benchmarks/nested.py).
+    task from within a task, which takes several times as long (benchmarks/nested.py).
     """
 
     def __call__(self, tasks: Any = None) -> list[Any]:

@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier
-from sklearn.model_selection import GroupShuffleSplit, check_cv, train_test_split
+from sklearn.model_selection import (
+    GroupKFold,
+    GroupShuffleSplit,
+    StratifiedGroupKFold,
+    check_cv,
+    train_test_split,
+)
 
 from hpcml.data import Dataset
 from hpcml.errors import DataError
@@ -69,6 +75,19 @@ def hold_out(data: Dataset, test_size: float | None, *, stratify: bool, shuffle:
     )
 
 
+def folds_of(cv: Any, split: Split, model: Any) -> Any:
+    """Make a splitter: scikit-learn's own choice for a number of folds, or one that keeps groups together.
+
+    Parameters
+    ----------
+    cv : int or splitter
+    """
+    classifier = is_classifier(model)
+    if isinstance(cv, int) and split.groups is not None:
+        return StratifiedGroupKFold(cv) if classifier else GroupKFold(cv)
+    return check_cv(cv, split.y, classifier=classifier)
+
+
 def count_folds(split: Split, cv: Any, model: Any) -> int:
     """Split once for real, as scikit-learn will: too few samples, or no groups, show up here.
 
@@ -76,16 +95,15 @@ def count_folds(split: Split, cv: Any, model: Any) -> int:
     ------
     DataError
     """
-    classifier = is_classifier(model)
     try:
-        folds = list(check_cv(cv, split.y, classifier=classifier).split(split.X, split.y, split.groups))
+        folds = list(folds_of(cv, split, model).split(split.X, split.y, split.groups))
     except ValueError as error:
         held_out = "" if split.X_test is None else f" ({len(split.X_test)} more are held out for the test)"
         raise DataError(
             f"workload.cv={cv}: cannot be done with {len(split.X)} samples{held_out}: {error}",
             "use fewer folds, workload.cv=2, or more data; name the groups with data.groups=COLUMN",
         ) from error
-    if split.y is not None and classifier:
+    if split.y is not None and is_classifier(model):
         for number, (train, _) in enumerate(folds):
             if len(np.unique(split.y[train])) < 2:
                 raise DataError(

@@ -21,7 +21,7 @@ from hpcml.workloads.backend import ReportingBackend
 from hpcml.workloads.base import Inputs, Outcome, Units
 from hpcml.workloads.checks import check_data, check_model, check_parameters
 from hpcml.workloads.failures import Failure
-from hpcml.workloads.holdout import Split, count_folds, hold_out
+from hpcml.workloads.holdout import Split, count_folds, folds_of, hold_out
 from hpcml.workloads.scoring import resolve_scoring
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Search:
     method : {"grid", "random"}
         Every combination, or ``n_iter`` samples of them.
     cv : int or scikit-learn splitter
+        A number of folds is stratified for classifiers and, if the data has groups, never parts a group.
     scoring : str, callable, or list or mapping of them, or None
         scikit-learn's scorers, or the user's own as ``module.function``; None is the model's ``score``.
     refit : bool or str
@@ -136,7 +137,7 @@ class Search:
 
         backend = ReportingBackend(client, [split.X] if split.y is None else [split.X, split.y], report)
         scoring, metric = self._metrics(inputs)
-        search = self._searcher(inputs, scoring)
+        search = self._searcher(inputs, split, scoring)
         started = time.monotonic()
         try:
             with joblib.parallel_config(backend=backend, n_jobs=-1):
@@ -191,10 +192,10 @@ class Search:
             )
         return scoring, self.refit or None
 
-    def _searcher(self, inputs: Inputs, scoring: Any) -> GridSearchCV | RandomizedSearchCV:
+    def _searcher(self, inputs: Inputs, split: Split, scoring: Any) -> GridSearchCV | RandomizedSearchCV:
         common = {
             "scoring": scoring,
-            "cv": self.cv,
+            "cv": folds_of(self.cv, split, inputs.model),
             "refit": False,
             "error_score": self.error_score,
             "return_train_score": self.return_train_score,
@@ -210,8 +211,10 @@ class Search:
         try:
             return worker.call(_fit, candidate)
         except Exception as error:
+            message, *hints = failures.reason(error)
             raise WorkloadError(
-                f"the best candidate could not be fitted again: {type(error).__name__}: {error}",
+                f"the best candidate could not be fitted again: {message}",
+                *hints,
                 f"its parameters: {grid.show(parameters)}",
                 "the scores of all candidates are saved",
                 outcome=outcome,
@@ -266,7 +269,8 @@ def _explain(error: Exception, failed: Sequence[Failure]) -> WorkloadError:
             f"with the parameters {grid.show(failed[0].parameters)}",
             outcome=Outcome(tables=failures.table(failed)),
         )
-    return WorkloadError(f"the search failed: {type(error).__name__}: {error}")
+    message, *hints = failures.reason(error)
+    return WorkloadError(f"the search failed: {message}", *hints)
 
 
 def _scorers(search: Any) -> dict[str, Any]:

@@ -1,0 +1,48 @@
+"""The main job's 48 x 3 fits: scikit-learn serially, on processes (loky), on joblib's Dask backend, and hpcml's Search."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import joblib
+from _compare import compare
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.svm import SVC
+
+from hpcml import Dataset, LocalSpec, Search
+from hpcml.cluster import open_cluster
+from hpcml.workloads.base import Inputs, Units
+
+WORKERS = 2
+GRID = {"C": [0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10], "kernel": ["rbf", "poly", "sigmoid"], "shrinking": [True, False]}
+
+
+def main() -> None:
+    X, y = load_digits(return_X_y=True)
+    train, _, y_train, _ = train_test_split(X, y, test_size=0.25, random_state=0, stratify=y)
+    inputs = Inputs(Dataset(X=X, y=y), SVC(), 0)
+    workload = Search(grid=GRID, refit=False)
+
+    def fit(n_jobs: int | None = None) -> None:
+        GridSearchCV(SVC(), GRID, cv=3, refit=False, n_jobs=n_jobs).fit(train, y_train)
+
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        open_cluster(LocalSpec(workers=WORKERS), Path(directory) / "workers") as cluster,
+    ):
+
+        def dask() -> None:
+            with joblib.parallel_config("dask", client=cluster.client, scatter=[train, y_train]):
+                fit(-1)
+
+        def hpcml() -> None:
+            workload.run(inputs, cluster.client, Units(workload.check(inputs)))
+
+        ways = {"serial": fit, "loky": lambda: fit(WORKERS), "joblib dask": dask, "hpcml": hpcml}
+        compare("48 candidates x 3 folds on digits", ways, base="loky", cores=WORKERS)
+
+
+if __name__ == "__main__":
+    main()

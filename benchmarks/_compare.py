@@ -1,4 +1,4 @@
-"""Times several ways of doing one thing side by side: alternated, medians, as a ratio, with the lower bound beside it."""
+"""Times several ways of doing one thing side by side: alternated, medians, a ratio, the lower bound beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main job's 48 x 3 fits: scikit-learn serially, on processes (loky), on joblib's Dask backend, and hpcml's Search."""
+"""The main job's 48 x 3 fits: scikit-learn serially, on processes (loky), on joblib's Dask backend, and hpcml."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -41,6 +42,9 @@ THREAD_VARIABLES = (
 # How long the parts of a cluster may take to end by themselves, in seconds.
 _CLOSE_TIMEOUT = 5
 
+# Seconds between two looks of the watchdog, and for how long there may be no worker: a nanny needs a few for a new one.
+_WATCH, _LOST_AFTER = 1.0, 20
+
 LOOPBACK = "127.0.0.1"
 
 
@@ -73,10 +77,17 @@ class Cluster:
     client: Client
     size: Size
     dashboard: str
+    worker_logs: Path
     started: float = field(default_factory=time.monotonic)
     # Measured when the cluster closes.
     core_s_allocated: float = 0.0
     core_s_busy: float = 0.0
+
+    def last_words(self) -> str:
+        """Give the last line of the worker log that was written last."""
+        logs = sorted(self.worker_logs.iterdir(), key=lambda path: path.stat().st_mtime)
+        lines = [line for path in logs for line in path.read_text(errors="replace").splitlines() if line.strip()]
+        return lines[-1] if lines else "nothing"
 
     def load(self) -> Load:
         """Ask the scheduler for workers and their memory."""
@@ -178,7 +189,7 @@ def open_cluster(spec: LocalSpec, worker_logs: Path) -> Iterator[Cluster]:
                 dashboard_address=f"{LOOPBACK}:0",
             )
             client = Client(dask_cluster, set_as_default=False)
-            cluster = Cluster(client, size, str(dask_cluster.dashboard_link))
+            cluster = Cluster(client, size, str(dask_cluster.dashboard_link), worker_logs)
 
             def close(kind: Any, *_: Any) -> None:
                 with interrupt.deferred():
@@ -190,8 +201,41 @@ def open_cluster(spec: LocalSpec, worker_logs: Path) -> Iterator[Cluster]:
         client.register_plugin(LogToFile(worker_logs))
         dask_cluster.scale(size.workers)
         _await_workers(client, size.workers, spec.start_timeout)
+        stack.enter_context(_watchdog(cluster))
         log.info("cluster: %s, scheduler %s, dashboard %s", size, dask_cluster.scheduler_address, cluster.dashboard)
         yield cluster
+
+
+@contextlib.contextmanager
+def _watchdog(cluster: Cluster) -> Iterator[None]:
+    """Give up when all workers are gone and do not come back, instead of waiting for ever as Dask does.
+
+    Nannies replace workers that die, but not those that end by themselves, for example over a task that they cannot
+    import. Closing the client cancels everything that is awaited, which is raised where it is awaited.
+    """
+    end = threading.Event()
+
+    def watch() -> None:
+        alive = time.monotonic()
+        while not end.wait(_WATCH):
+            if cluster.load().workers:
+                alive = time.monotonic()
+            elif time.monotonic() - alive > _LOST_AFTER:
+                log.error("all workers have been gone for %d seconds: giving up", _LOST_AFTER)
+                cluster.client.close()
+                return
+
+    def guarded() -> None:
+        with contextlib.suppress(Exception):  # the cluster is being closed under our hands
+            watch()
+
+    thread = threading.Thread(target=guarded, name="hpcml-watchdog", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
 
 
 def _await_workers(client: Client, workers: int, timeout: int) -> None:

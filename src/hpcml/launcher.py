@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
+from distributed import CancelledError, KilledWorker
 from rich.console import Console
 
 from hpcml import data, display, interrupt, record, results, runs
@@ -24,7 +25,6 @@ from hpcml.record import Record, State
 from hpcml.runs import RunPaths
 from hpcml.spec import RunSpec
 from hpcml.workloads.base import Inputs, Outcome, Units
-from hpcml.workloads.failures import reason
 
 log = logging.getLogger(__name__)
 
@@ -187,9 +187,17 @@ def _execute(spec: RunSpec, current: _Run, console: Console) -> None:
         with watching(cluster, current.units, console, current.paths.progress):
             try:
                 current.outcome = spec.workload.run(inputs, cluster.client, current.units)
-            except WorkloadError as error:
-                current.outcome = error.outcome or current.outcome
+            except Exception as error:
+                current.outcome = getattr(error, "outcome", None) or current.outcome
                 _save(current, spec)
+                if _workers_died(error):
+                    raise WorkloadError(
+                        f"the workers died, again and again or all at once; the last line in their logs: "
+                        f"{cluster.last_words()}",
+                        "if it was for want of memory, use fewer workers, cluster.workers=1, or more memory for each, "
+                        "cluster.memory_limit=8GB",
+                        f"their logs are in {current.paths.worker_logs}",
+                    ) from error
                 raise
         _save(current, spec)
 
@@ -204,7 +212,14 @@ def _translate(error: BaseException) -> BaseException:
     """Make one clear error of whatever ended the run."""
     if isinstance(error, (HpcmlError, Cancelled, KeyboardInterrupt)):
         return error
-    return WorkloadError(*reason(error))
+    return WorkloadError(f"{type(error).__name__}: {error}")
+
+
+def _workers_died(error: BaseException | None) -> bool:
+    """Find out whether an error, or what it came from, is Dask's word for workers that are gone."""
+    if error is None or isinstance(error, (KilledWorker, CancelledError)):
+        return error is not None
+    return _workers_died(error.__cause__)
 
 
 def _record_failure(current: _Run, failure: BaseException) -> Record:

@@ -7,13 +7,15 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
+import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from distributed import Client
+from distributed import CancelledError, Client
 
 from hpcml import cluster as module
 from hpcml.cluster import Cluster, local_size, open_cluster
@@ -171,7 +173,7 @@ def test_nothing_is_left(tmp_path: Path, error: type[BaseException] | None) -> N
     try:
         with open_cluster(LocalSpec(workers=1), tmp_path / "w") as opened:
             directories += opened.client.run(lambda dask_worker: dask_worker.local_directory).values()
-            future = opened.client.submit(_sleep, 60)  # a fit that nobody can interrupt
+            future = opened.client.submit(time.sleep, 60)  # a fit that nobody can interrupt
             assert len(alive()) > len(before)
             if error is not None:
                 raise error
@@ -182,14 +184,20 @@ def test_nothing_is_left(tmp_path: Path, error: type[BaseException] | None) -> N
     assert not Path(directories[0]).exists()
 
 
-def _sleep(seconds: float) -> None:
-    import time
-
-    time.sleep(seconds)
-
-
 def test_busy_time_is_counted(tmp_path: Path) -> None:
     with open_cluster(LocalSpec(workers=1, threads=2), tmp_path / "w") as opened:
-        opened.client.gather([opened.client.submit(_sleep, 0.5, key=f"s{n}") for n in range(2)])
+        opened.client.gather([opened.client.submit(time.sleep, 0.5, key=f"s{n}") for n in range(2)])
     assert 1.0 <= opened.core_s_busy < 1.3
     assert opened.core_s_busy < opened.core_s_allocated
+
+
+def test_workers_that_are_gone_for_good_end_the_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that a worker cannot import ends the worker, and no nanny replaces it: Dask would wait for ever."""
+    monkeypatch.setattr(module, "_LOST_AFTER", 2)
+    nowhere = types.ModuleType("nowhere")
+    exec("def function(): return 1", nowhere.__dict__)
+    monkeypatch.setitem(sys.modules, "nowhere", nowhere)
+    with open_cluster(LocalSpec(workers=1), tmp_path / "w") as opened:
+        with pytest.raises(CancelledError):
+            opened.client.submit(nowhere.function).result(timeout=60)
+        assert opened.last_words() == "ModuleNotFoundError: No module named 'nowhere'"

@@ -7,32 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distributed import KilledWorker
-from distributed.client import FutureCancelledError
-
 from hpcml.files import plain
 from hpcml.workloads.grid import show
 
 # Candidates that are told one by one; all of them are in the table.
 _MOST_TOLD = 5
-
-
-def reason(error: BaseException) -> tuple[str, ...]:
-    """Say in plain words what an error means, and what to type.
-
-    Returns
-    -------
-    tuple of str
-        The message, and hints.
-    """
-    if isinstance(error, (KilledWorker, FutureCancelledError)):
-        # the second when all workers died at about the same time: the data was with them
-        return (
-            "the workers died, again and again or all at once, most often for want of memory",
-            "give each more, with fewer of them: cluster.workers=1, or cluster.memory_limit=8GB",
-            "their logs are in workers/ of the run directory",
-        )
-    return (f"{type(error).__name__}: {error}",)
 
 
 @dataclass(frozen=True)

@@ -211,10 +211,8 @@ class Search:
         try:
             return worker.call(_fit, candidate)
         except Exception as error:
-            message, *hints = failures.reason(error)
             raise WorkloadError(
-                f"the best candidate could not be fitted again: {message}",
-                *hints,
+                f"the best candidate could not be fitted again: {type(error).__name__}: {error}",
                 f"its parameters: {grid.show(parameters)}",
                 "the scores of all candidates are saved",
                 outcome=outcome,
@@ -269,8 +267,7 @@ def _explain(error: Exception, failed: Sequence[Failure]) -> WorkloadError:
             f"with the parameters {grid.show(failed[0].parameters)}",
             outcome=Outcome(tables=failures.table(failed)),
         )
-    message, *hints = failures.reason(error)
-    return WorkloadError(f"the search failed: {message}", *hints)
+    return WorkloadError(f"the search failed: {type(error).__name__}: {error}")
 
 
 def _scorers(search: Any) -> dict[str, Any]:

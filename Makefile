@@ -9,7 +9,7 @@ run: $(VENV)/.runtime
 	$(BIN)/hpcml run experiment=digits_svc
 
 test: $(VENV)/.dev
-	$(BIN)/pytest
+	$(BIN)/python -m pytest
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check
@@ -21,7 +21,7 @@ bench: $(VENV)/.dev
 	for benchmark in benchmarks/[!_]*.py; do $(BIN)/python $$benchmark || exit 1; done
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 # Stamps: each set of packages is installed once, and again when what it is made of changes.
 $(VENV)/.venv:

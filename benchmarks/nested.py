@@ -13,6 +13,7 @@ from sklearn.model_selection import GridSearchCV
 
 from hpcml import Dataset, LocalSpec, Search
 from hpcml.cluster import open_cluster
+from hpcml.runs import RunPaths
 from hpcml.workloads.base import Inputs, Units
 
 WORKERS = 2
@@ -30,7 +31,7 @@ def main() -> None:
 
     with (
         tempfile.TemporaryDirectory() as directory,
-        open_cluster(LocalSpec(workers=WORKERS), Path(directory) / "workers") as cluster,
+        open_cluster(LocalSpec(workers=WORKERS), RunPaths(Path(directory))) as cluster,
     ):
 
         def dask() -> None:

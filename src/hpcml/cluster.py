@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -19,11 +20,12 @@ from typing import Any
 import dask
 import psutil
 from dask.system import CPU_COUNT
-from distributed import Client, LocalCluster, Security, WorkerPlugin
+from distributed import Client, LocalCluster, Scheduler, Security, Status, WorkerPlugin
 from distributed.system import MEMORY_LIMIT
 
 from hpcml import interrupt
 from hpcml.errors import ClusterStartError, ConfigError
+from hpcml.runs import RunPaths
 from hpcml.spec import MIN_WORKER_MEMORY, LocalSpec
 from hpcml.units import format_size, parse_size
 
@@ -42,8 +44,8 @@ THREAD_VARIABLES = (
 # How long the parts of a cluster may take to end by themselves, in seconds.
 _CLOSE_TIMEOUT = 5
 
-# Seconds between two looks of the watchdog, and for how long there may be no worker: a nanny needs a few for a new one.
-_WATCH, _LOST_AFTER = 1.0, 20
+# Seconds between two looks at the workers, while they start and later.
+_START_WATCH, _WATCH = 0.02, 1.0
 
 LOOPBACK = "127.0.0.1"
 
@@ -75,19 +77,22 @@ class Cluster:
     """A running cluster."""
 
     client: Client
+    scheduler: Scheduler
     size: Size
     dashboard: str
-    worker_logs: Path
+    paths: RunPaths
     started: float = field(default_factory=time.monotonic)
     # Measured when the cluster closes.
     core_s_allocated: float = 0.0
     core_s_busy: float = 0.0
 
-    def last_words(self) -> str:
-        """Give the last line of the worker log that was written last."""
-        logs = sorted(self.worker_logs.iterdir(), key=lambda path: path.stat().st_mtime)
-        lines = [line for path in logs for line in path.read_text(errors="replace").splitlines() if line.strip()]
-        return lines[-1] if lines else "nothing"
+    def first_error(self) -> str:
+        """Give the first error in the workers' logs: later ones mostly follow from it."""
+        for path in sorted(self.paths.worker_logs.iterdir()):
+            for line in path.read_text(errors="replace").splitlines():
+                if re.match(r"[\w.]+(Error|Exception): ", line):
+                    return line
+        return "none"
 
     def load(self) -> Load:
         """Ask the scheduler for workers and their memory."""
@@ -101,26 +106,20 @@ class Cluster:
     def measure(self) -> None:
         """Count the core time so far."""
         self.core_s_allocated = (time.monotonic() - self.started) * self.size.workers * self.size.threads
-        self.core_s_busy = self.client.run_on_scheduler(_busy_seconds)
-
-
-def _busy_seconds(dask_scheduler: Any) -> float:
-    """Sum the time that worker threads spent in finished tasks."""
-    prefixes = dask_scheduler.task_prefixes.values()
-    return float(sum(prefix.all_durations.get("compute", 0.0) for prefix in prefixes))
+        prefixes = list(self.scheduler.task_prefixes.values())
+        self.core_s_busy = float(sum(prefix.all_durations.get("compute", 0.0) for prefix in prefixes))
 
 
 class LogToFile(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
     """Send what a worker prints, its libraries' warnings included, to a file instead of the user's terminal."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, paths: RunPaths) -> None:
+        self.paths = paths
 
     def setup(self, worker: Any) -> None:
         """Redirect the worker process's output; called by Dask on each new worker."""
-        descriptor = os.open(
-            self.directory / f"worker-{worker.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
-        )
+        path = self.paths.worker_log(str(worker.name))
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         os.close(descriptor)
@@ -148,19 +147,18 @@ def local_size(spec: LocalSpec) -> Size:
         raise ConfigError(
             f"cluster.workers={workers}: with {format_size(memory)} each they do not fit this machine's "
             f"{format_size(MEMORY_LIMIT)}; a worker needs {format_size(MIN_WORKER_MEMORY)} at least",
-            f"use cluster.workers={fitting} or fewer",
+            f"use cluster.workers={fitting} or fewer"
+            if limit is None or limit <= usable
+            else f"use cluster.memory_limit={format_size(usable / workers)}",
         )
-    if workers * spec.threads > CPU_COUNT:
-        log.warning("%d workers x %d threads share %d cores", workers, spec.threads, CPU_COUNT)
     return Size(workers, spec.threads, memory)
 
 
 @contextlib.contextmanager
-def open_cluster(spec: LocalSpec, worker_logs: Path) -> Iterator[Cluster]:
+def open_cluster(spec: LocalSpec, paths: RunPaths) -> Iterator[Cluster]:
     """Start a cluster on this machine, and close it whatever happens.
 
-    Every connection is TLS with a certificate made for this run, which never touches the disk; everything listens on
-    loopback only.
+    Every connection is TLS with a certificate made for this run and kept in memory; everything listens on loopback.
 
     Raises
     ------
@@ -168,11 +166,15 @@ def open_cluster(spec: LocalSpec, worker_logs: Path) -> Iterator[Cluster]:
         If the workers do not arrive in ``spec.start_timeout`` seconds.
     """
     size = local_size(spec)
-    worker_logs.mkdir(mode=0o700, exist_ok=True)
+    paths.worker_logs.mkdir(mode=0o700, exist_ok=True)
+    if size.workers * size.threads > CPU_COUNT:
+        log.warning("%s share %d cores", size, CPU_COUNT)
     with contextlib.ExitStack() as stack:
         # Private: Dask puts it on the workers' sys.path, and its default is a directory in /tmp that all users share
-        spill = stack.enter_context(_private_directory(spec.local_directory or os.environ.get("PBS_JOBFS")))
-        stack.enter_context(dask.config.set({"temporary-directory": spill}))
+        spill = stack.enter_context(_private_directory(spec.local_directory))
+        # A worker gets only what it computes now: when it dies, no other task is suspected with the killer.
+        settings = {"temporary-directory": spill, "distributed.scheduler.worker-saturation": 1.0}
+        stack.enter_context(dask.config.set(settings))
         stack.enter_context(_environment({name: str(size.threads) for name in THREAD_VARIABLES}))
         # Now and not with the first worker: starting it unblocks SIGINT in the thread that does (CPython's
         # multiprocessing.resource_tracker), and the workers would inherit that.
@@ -188,40 +190,49 @@ def open_cluster(spec: LocalSpec, worker_logs: Path) -> Iterator[Cluster]:
                 security=Security.temporary(),
                 dashboard_address=f"{LOOPBACK}:0",
             )
-            client = Client(dask_cluster, set_as_default=False)
-            cluster = Cluster(client, size, str(dask_cluster.dashboard_link), worker_logs)
+            parts: list[Cluster] = []
 
             def close(kind: Any, *_: Any) -> None:
+                if kind is not None:
+                    interrupt.closing()
                 with interrupt.deferred():
-                    with contextlib.suppress(Exception):  # a broken scheduler has no figures; closing matters more
-                        cluster.measure()
-                    _close(dask_cluster, client, hurry=kind is not None)
+                    _close(dask_cluster, parts, hurry=kind is not None)
 
             stack.push(close)
-        client.register_plugin(LogToFile(worker_logs))
+            client = Client(dask_cluster, set_as_default=False)
+            cluster = Cluster(client, dask_cluster.scheduler, size, str(dask_cluster.dashboard_link), paths)
+            parts.append(cluster)
+        client.register_plugin(LogToFile(paths))
         dask_cluster.scale(size.workers)
-        _await_workers(client, size.workers, spec.start_timeout)
-        stack.enter_context(_watchdog(cluster))
+        _await_workers(dask_cluster, cluster, spec.start_timeout)
+        stack.enter_context(_watchdog(dask_cluster, cluster, spec.start_timeout))
         log.info("cluster: %s, scheduler %s, dashboard %s", size, dask_cluster.scheduler_address, cluster.dashboard)
         yield cluster
 
 
 @contextlib.contextmanager
-def _watchdog(cluster: Cluster) -> Iterator[None]:
+def _watchdog(dask_cluster: LocalCluster, cluster: Cluster, patience: int) -> Iterator[None]:
     """Give up when all workers are gone and do not come back, instead of waiting for ever as Dask does.
 
     Nannies replace workers that die, but not those that end by themselves, for example over a task that they cannot
     import. Closing the client cancels everything that is awaited, which is raised where it is awaited.
+
+    Parameters
+    ----------
+    patience : int
+        How long a replacement may take, in seconds.
     """
     end = threading.Event()
 
     def watch() -> None:
-        alive = time.monotonic()
+        alive, given_up = time.monotonic(), False
         while not end.wait(_WATCH):
+            given_up, before = _given_up(dask_cluster), given_up
             if cluster.load().workers:
                 alive = time.monotonic()
-            elif time.monotonic() - alive > _LOST_AFTER:
-                log.error("all workers have been gone for %d seconds: giving up", _LOST_AFTER)
+            # twice, for the workers to write down why
+            elif (given_up and before) or time.monotonic() - alive > patience:
+                log.error("all workers are gone: giving up")
                 cluster.client.close()
                 return
 
@@ -235,37 +246,54 @@ def _watchdog(cluster: Cluster) -> Iterator[None]:
         yield
     finally:
         end.set()
-        thread.join()
+        thread.join(timeout=_CLOSE_TIMEOUT)
 
 
-def _await_workers(client: Client, workers: int, timeout: int) -> None:
-    try:
-        client.wait_for_workers(workers, timeout=timeout)
-    except TimeoutError:
-        arrived = len(client.scheduler_info(n_workers=-1)["workers"])
-        raise ClusterStartError(
-            f"{arrived} of {workers} workers started within cluster.start_timeout={timeout} seconds",
-            "on a busy machine give them longer, cluster.start_timeout=300, or ask for fewer, cluster.workers=2",
-        ) from None
+def _given_up(dask_cluster: LocalCluster) -> bool:
+    """Say whether all nannies have ended: no worker will ever come."""
+    nannies = list(dask_cluster.workers.values())
+    return bool(nannies) and all(nanny.status in {Status.closed, Status.failed} for nanny in nannies)
 
 
-def _close(cluster: LocalCluster, client: Client, hurry: bool) -> None:
+def _await_workers(dask_cluster: LocalCluster, cluster: Cluster, timeout: int) -> None:
+    deadline = time.monotonic() + timeout
+    while cluster.load().workers < cluster.size.workers:
+        arrived = f"{cluster.load().workers} of {cluster.size.workers} workers"
+        if _given_up(dask_cluster):
+            raise ClusterStartError(
+                f"{arrived} started; the others ended at once",
+                'a script that runs hpcml must do so behind: if __name__ == "__main__":',
+            )
+        if time.monotonic() > deadline:
+            raise ClusterStartError(
+                f"{arrived} started within cluster.start_timeout={timeout} seconds",
+                "on a busy machine give them longer, cluster.start_timeout=300, or ask for fewer, cluster.workers=2",
+            )
+        time.sleep(_START_WATCH)
+
+
+def _close(dask_cluster: LocalCluster, parts: list[Cluster], hurry: bool) -> None:
     """End scheduler and workers; kill what does not end by itself.
 
     Parameters
     ----------
+    parts : list of Cluster
+        The one that was opened, or none if it did not come to that.
     hurry : bool
         The run was cancelled or failed: a worker in the middle of a fit is not waited for.
     """
-    processes = _worker_processes(cluster)
+    processes = _worker_processes(dask_cluster)
     try:
+        for cluster in parts:
+            cluster.measure()
         if hurry:
-            cluster.sync(_close_nannies, cluster)
-        client.close(timeout=_CLOSE_TIMEOUT)
-        cluster.close(timeout=3 * _CLOSE_TIMEOUT)
+            dask_cluster.sync(_close_nannies, dask_cluster, callback_timeout=_CLOSE_TIMEOUT)
+        for cluster in parts:
+            cluster.client.close(timeout=_CLOSE_TIMEOUT)
+        dask_cluster.close(timeout=3 * _CLOSE_TIMEOUT)
     except Exception as error:
         log.warning("closing the cluster: %s: %s", type(error).__name__, error)
-    _, alive = psutil.wait_procs(processes + _worker_processes(cluster), timeout=1)
+    _, alive = psutil.wait_procs(processes + _worker_processes(dask_cluster), timeout=1)
     for process in alive:
         log.warning("worker process %d did not end by itself and is killed", process.pid)
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -292,6 +320,9 @@ def _worker_processes(cluster: LocalCluster) -> list[psutil.Process]:
 @contextlib.contextmanager
 def _private_directory(base: str | None) -> Iterator[str]:
     """Make a directory, mode 0700, that is gone afterwards."""
+    node_local = os.environ.get("PBS_JOBFS")
+    if base is None and node_local and Path(node_local).is_dir():
+        base = node_local
     made = tempfile.mkdtemp(prefix="hpcml-", dir=base)
     try:
         yield made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -25,6 +26,8 @@ def describe(value: Any) -> Any:
         return [describe(item) for item in value]
     if isinstance(value, functools.partial):
         return {"_target_": _path(value.func), **describe(value.keywords)}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no NaN, but a config has
     if hasattr(value, "rvs") and hasattr(value, "dist"):  # a frozen scipy distribution
         return {"_target_": f"scipy.stats.{value.dist.name}", "_args_": describe(value.args), **describe(value.kwds)}
     if isinstance(value, type) or not hasattr(value, "__dict__"):

@@ -23,7 +23,7 @@ _COLOURS = {"DONE": "green", "RUNNING": "cyan", "FAILED": "red", "CANCELLED": "y
 
 def line(console: Console, text: str, style: str | None = None) -> None:
     """Print one line as it is: no wrapping, no markup."""
-    console.print(escape(text), style=style, soft_wrap=True, highlight=False)
+    console.print(text, style=style, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def pairs(console: Console, lines: Mapping[str, str]) -> None:
@@ -54,7 +54,7 @@ def show_summary(console: Console, record: Record) -> None:
             f"{record.core_s_busy:.1f} of {record.core_s_allocated:.1f} core-seconds busy ({record.efficiency:.0%})"
         )
     lines["results"] = record.path
-    lines["next"] = f"hpcml status {record.run}"
+    lines["next"] = f"hpcml status {record.path}"
     pairs(console, lines)
     for warning in record.warnings:
         line(console, f"  warning: {warning}", "yellow")
@@ -72,8 +72,18 @@ def show_error(console: Console, error: HpcmlError) -> None:
 def show_runs(console: Console, runs: Sequence[Mapping[str, Any]]) -> None:
     """Print a table of runs, oldest first."""
     table = Table(box=None, pad_edge=False)
-    for name in ("run", "state", "what", "started", "wall", "units", "score"):
-        table.add_column(name, justify="right" if name in {"wall", "units", "score"} else "left", no_wrap=True)
+    for name, width in (
+        ("run", 22),
+        ("state", 9),
+        ("what", None),
+        ("started", None),
+        ("wall", 7),
+        ("units", 7),
+        ("score", 6),
+    ):
+        table.add_column(
+            name, justify="right" if name in {"wall", "units", "score"} else "left", no_wrap=True, min_width=width
+        )
     for run in runs:
         state = run["state"]
         table.add_row(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -15,59 +16,82 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class _State:
     """Process-wide, because signals are."""
 
-    depth = 0
+    installed = False
+    holds = 0
     pending: int | None = None
-    cancelled = False
+    closing = False
 
 
 def _handle(signum: int, _frame: FrameType | None) -> None:
-    if _State.cancelled:
-        # The run is already closing down, and every step of that has a deadline: a second Ctrl-C must not cut it short
-        # and leave workers behind.
+    if _State.closing:
+        # Every step of closing down has a deadline: a second Ctrl-C must not cut it short and leave workers behind.
         return
-    if _State.depth:
+    if _State.holds:
         _State.pending = _State.pending or signum
         return
-    _State.cancelled = True
     raise Cancelled(signum)
 
 
 @contextlib.contextmanager
-def installed() -> Iterator[None]:
+def installed() -> Iterator[bool]:
     """Turn SIGINT, SIGTERM and SIGHUP into :class:`Cancelled` in the main thread; put the old handlers back at the end.
 
     A signal that was ignored from the start stays so: ``nohup`` ignores SIGHUP for a reason.
+
+    Yields
+    ------
+    bool
+        False where nothing was done: they are installed already, or this is another thread, which gets no signals.
     """
+    if _State.installed or threading.current_thread() is not threading.main_thread():
+        yield False
+        return
     old = {s: signal.getsignal(s) for s in _SIGNALS}
-    _State.depth, _State.pending, _State.cancelled = 0, None, False
+    _State.installed, _State.holds, _State.pending, _State.closing = True, 0, None, False
     for signum, handler in old.items():
         if handler is not signal.SIG_IGN:
             signal.signal(signum, _handle)
     try:
-        yield
+        yield True
     finally:
+        _State.installed = False
         for signum, handler in old.items():
             signal.signal(signum, handler)
 
 
-@contextlib.contextmanager
-def deferred() -> Iterator[None]:
-    """Hold signals back while something is done that must not stop half-way; raise :class:`Cancelled` after it."""
-    _State.depth += 1
-    try:
-        yield
-    finally:
-        _State.depth -= 1
-    pending = _State.pending
-    if pending is not None and not _State.depth and not _State.cancelled:
-        _State.pending = None
-        _State.cancelled = True
+def hold() -> None:
+    """Hold signals back until :func:`release`."""
+    _State.holds += 1
+
+
+def release() -> None:
+    """Raise :class:`Cancelled` if a signal came meanwhile, unless somebody else holds them back too."""
+    _State.holds -= 1
+    if _State.pending is not None and not _State.holds and not _State.closing:
+        pending, _State.pending = _State.pending, None
         raise Cancelled(pending)
 
 
-def settle() -> None:
-    """Say that the run has ended: from here on signals change nothing."""
-    _State.cancelled = True
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Hold signals back while something is done that must not stop half-way."""
+    hold()
+    try:
+        yield
+    except BaseException:
+        _State.holds -= 1  # what went wrong matters more than the signal
+        raise
+    release()
+
+
+def closing() -> None:
+    """Say that the run is closing down or has ended: from here on signals change nothing."""
+    _State.closing = True
+
+
+def reopen() -> None:
+    """Say that a run begins: signals count again."""
+    _State.closing, _State.pending = False, None
 
 
 @contextlib.contextmanager

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -17,7 +19,7 @@ from rich.console import Console
 from hpcml import data, display, interrupt, record, results, runs
 from hpcml.cluster import Cluster, local_size, open_cluster
 from hpcml.describe import describe
-from hpcml.errors import Cancelled, HpcmlError, ResultsError, WorkloadError
+from hpcml.errors import Cancelled, ConfigError, HpcmlError, ResultsError, WorkloadError
 from hpcml.files import write_text
 from hpcml.logs import run_log
 from hpcml.progress import watching
@@ -96,13 +98,14 @@ def check(spec: RunSpec) -> tuple[Inputs, int]:
     ------
     ConfigError
     """
+    runs.check_root(spec.scratch)
     local_size(spec.cluster)
     results.check_model_format(spec.model, spec.model_format)
     inputs = Inputs(None if spec.data is None else data.load(spec.data), spec.model, spec.seed)
     return inputs, spec.workload.check(inputs)
 
 
-def what(spec: RunSpec, inputs: Inputs) -> list[str]:
+def describe_run(spec: RunSpec, inputs: Inputs) -> list[str]:
     """Say in two lines what will be computed, on what."""
     return [spec.workload.describe(inputs), *([inputs.data.describe()] if inputs.data else [])]
 
@@ -120,7 +123,7 @@ def plan(spec: RunSpec) -> dict[str, str]:
     ConfigError
     """
     inputs, units = check(spec)
-    computed, *on = what(spec, inputs)
+    computed, *on = describe_run(spec, inputs)
     return {
         "compute": computed,
         "data": " ".join(on) or "none",
@@ -153,59 +156,98 @@ def run(spec: RunSpec, *, origin: Origin | None = None, console: Console | None 
         If the request is wrong.
     HpcmlError
         If the run failed. Either way the run directory has a record, and the error's ``log`` names the log file.
+    KeyboardInterrupt, SystemExit
+        After Ctrl-C, or SIGTERM and SIGHUP, once the cluster is closed and the record written.
     """
-    origin = origin or Origin()
-    console = console or Console(stderr=True)
-    current = _Run(runs.create(spec.scratch), time.time(), Units(0))
-    paths = current.paths
-    with run_log(paths.log):
+    if multiprocessing.parent_process() is not None:
+        raise ConfigError(
+            "hpcml.run() was called again in a worker process, which imports your script anew",
+            'put what starts the run behind: if __name__ == "__main__":',
+        )
+    with interrupt.installed() as ours:
         try:
-            record.write_manifest(paths, origin.argv, origin.overrides, origin.choices, current.started)
-            write_text(paths.config, yaml.safe_dump(origin.config or describe(spec), sort_keys=False))
+            return _run(spec, origin or Origin(), console or Console(stderr=True))
+        except Cancelled as cancelled:
+            if not ours:
+                raise
+            # A script that knows nothing of Cancelled ends as it would without hpcml.
+            if cancelled.signum == signal.SIGINT:
+                raise KeyboardInterrupt from cancelled
+            raise SystemExit(cancelled.exit_code) from cancelled
+
+
+def _run(spec: RunSpec, origin: Origin, console: Console) -> Record:
+    git = record.git_state(Path.cwd())  # before the run directory is there, which may make the checkout dirty
+    interrupt.reopen()
+    interrupt.hold()  # until the run directory is under the protection of the try below
+    try:
+        current = _Run(runs.create(spec.scratch), time.time(), Units(0))
+    except BaseException:
+        interrupt.closing()
+        interrupt.release()
+        raise
+    with run_log(current.paths.log):
+        try:
+            interrupt.release()
+            told = {"argv": origin.argv, "overrides": origin.overrides, "choices": origin.choices, "git": git}
+            record.write_manifest(current.paths, current.started, told)
+            write_text(current.paths.config, yaml.safe_dump(origin.config or describe(spec), sort_keys=False))
             _execute(spec, current, console)
-            interrupt.settle()
+            interrupt.closing()
             ended = current.record("DONE", 0, None)
         except BaseException as error:
-            interrupt.settle()
+            interrupt.closing()
             failure = _translate(error)
             log.error("run ended: %s", failure, exc_info=error)
             ended = _record_failure(current, failure)
-            _write_record(ended, paths)
+            _write_record(ended, current.paths)
             if isinstance(failure, (HpcmlError, Cancelled)):
-                failure.log = paths.log
+                failure.log = current.paths.log
             raise failure from (None if failure is error else error)
-        _write_record(ended, paths)
+        _write_record(ended, current.paths)
     return ended
 
 
 def _execute(spec: RunSpec, current: _Run, console: Console) -> None:
     inputs, current.units.total = check(spec)
-    display.show_start(console, current.paths, what(spec, inputs))
-    with open_cluster(spec.cluster, current.paths.worker_logs) as cluster:
+    display.show_start(console, current.paths, describe_run(spec, inputs))
+    with open_cluster(spec.cluster, current.paths) as cluster:
         current.cluster = cluster
         display.show_cluster(console, cluster)
         with watching(cluster, current.units, console, current.paths.progress):
             try:
                 current.outcome = spec.workload.run(inputs, cluster.client, current.units)
-            except Exception as error:
-                current.outcome = getattr(error, "outcome", None) or current.outcome
-                _save(current, spec)
+            except BaseException as error:
+                _save_what_there_is(spec, current, error)
                 if _workers_died(error):
                     raise WorkloadError(
-                        f"the workers died, again and again or all at once; the last line in their logs: "
-                        f"{cluster.last_words()}",
+                        f"the workers died, again and again or all at once; the first error in their logs: "
+                        f"{cluster.first_error()}",
                         "if it was for want of memory, use fewer workers, cluster.workers=1, or more memory for each, "
                         "cluster.memory_limit=8GB",
                         f"their logs are in {current.paths.worker_logs}",
                     ) from error
                 raise
-        _save(current, spec)
+        _save(spec, current)
 
 
-def _save(current: _Run, spec: RunSpec) -> None:
+def _save(spec: RunSpec, current: _Run) -> None:
     with interrupt.deferred():
         current.model, warnings = results.save(current.outcome, current.paths, spec.model_format)
         current.warnings += warnings
+
+
+def _save_what_there_is(spec: RunSpec, current: _Run, error: BaseException) -> None:
+    """Write what was computed before a failure or a signal; trouble in doing so must not hide why the run ended."""
+    interrupt.closing()
+    try:
+        told = error.outcome if isinstance(error, WorkloadError) else None
+        current.outcome = told or current.units.so_far()
+        if current.outcome != Outcome():
+            _save(spec, current)
+    except Exception as second:
+        log.exception("what was computed so far could not be written")
+        current.warnings.append(f"what was computed so far could not be written: {second}")
 
 
 def _translate(error: BaseException) -> BaseException:

@@ -38,7 +38,7 @@ class Record:
     wall_s : float
         Seconds from start to end.
     core_s_allocated : float
-        Workers x threads x seconds from the first worker's start to the cluster's end.
+        Workers x threads x seconds from the cluster's start to its end.
     core_s_busy : float
         Seconds that worker threads spent in tasks, summed over the threads.
     """
@@ -71,17 +71,21 @@ class Record:
         write_json(paths.record, asdict(self))
 
 
-def write_manifest(
-    paths: RunPaths, argv: Sequence[str], overrides: Sequence[str], choices: Mapping[str, str | None], started: float
-) -> None:
-    """Write manifest.json: enough to know later what ran, where, and from which code."""
+def write_manifest(paths: RunPaths, started: float, origin: Mapping[str, Any]) -> None:
+    """Write manifest.json: enough to know later what ran, where, and from which code.
+
+    Parameters
+    ----------
+    started : float
+        Seconds since the epoch.
+    origin : mapping
+        ``argv``, ``overrides``, ``choices`` and ``git`` (see :func:`git_state`).
+    """
     write_json(
         paths.manifest,
         {
             "run": paths.run_id,
-            "argv": argv,
-            "overrides": overrides,
-            "choices": choices,
+            **origin,
             "cwd": str(Path.cwd()),
             "started": started,
             "host": socket.gethostname(),
@@ -97,7 +101,6 @@ def write_manifest(
                 for dist in sorted(importlib.metadata.distributions(), key=lambda d: str(d.name).lower())
                 if dist.name
             },
-            "git": _git(Path.cwd()),
         },
     )
 
@@ -109,16 +112,23 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _git(directory: Path) -> dict[str, Any] | None:
-    """Give commit and dirty flag of the repository around a directory, or None outside of one."""
+def git_state(directory: Path) -> dict[str, Any] | None:
+    """Give commit and dirty flag of the repository around a directory, or None outside of one.
 
-    def git(*args: str) -> str:
+    The flag is None where ``git status`` takes too long, as it may on a parallel file system.
+    """
+
+    def git(*args: str) -> str | None:
         command = ["git", "-C", str(directory), *args]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return None
 
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    return None
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        return None
+    changes = git("status", "--porcelain")
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
 
 
 def summarise(paths: RunPaths) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ _JOBLIB_HINT = "save it as a pickle instead, to be loaded by yourself only: mode
 
 
 def check_model_format(model: Any, model_format: str) -> None:
-    """Refuse a model that skops cannot write, before hours are spent on fitting it.
+    """Refuse a model that cannot be written, before hours are spent on fitting it.
 
     Raises
     ------
@@ -39,6 +40,14 @@ def check_model_format(model: Any, model_format: str) -> None:
             raise ConfigError(
                 f"model_format=skops: {type(model).__name__} is not skops-safe: {type(error).__name__}: {error}",
                 _JOBLIB_HINT,
+            ) from error
+    if model_format == "joblib":
+        try:
+            pickle.dumps(model)
+        except Exception as error:
+            raise ConfigError(
+                f"model_format=joblib: {type(model).__name__} cannot be pickled: {error}",
+                "give it a function of a module instead of a lambda; or do not save it: model_format=none",
             ) from error
 
 

@@ -47,6 +47,9 @@ class RunPaths:
     def worker_logs(self) -> Path:
         return self.root / "workers"
 
+    def worker_log(self, worker: str) -> Path:
+        return self.worker_logs / f"worker-{worker}.log"
+
     @property
     def progress(self) -> Path:
         return self.root / "progress.json"
@@ -76,6 +79,26 @@ def scratch_root(scratch: str | os.PathLike[str] | None) -> Path:
     return Path.cwd() / Path(chosen).expanduser()
 
 
+def check_root(scratch: str | os.PathLike[str] | None) -> None:
+    """Refuse a root that could not be made or written, without making it.
+
+    Raises
+    ------
+    ScratchError
+    """
+    root = scratch_root(scratch)
+    there = next(path for path in (root, *root.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise _no_root(root, f"{there} is not a directory that you can write to")
+
+
+def _no_root(root: Path, reason: str | None) -> ScratchError:
+    return ScratchError(
+        f"scratch={root}: no run directory can be made there: {reason}",
+        "name a directory that you can write to: scratch=/path/to/scratch",
+    )
+
+
 def create(scratch: str | os.PathLike[str] | None) -> RunPaths:
     """Make a run directory, mode 0700, and remember its root for `hpcml list`.
 
@@ -96,10 +119,7 @@ def create(scratch: str | os.PathLike[str] | None) -> RunPaths:
                 break
         path.chmod(0o700)  # a umask can only take bits away, but a default ACL may have added some
     except OSError as error:
-        raise ScratchError(
-            f"scratch={root}: no run directory can be made there: {error.strerror}",
-            "name a directory that you can write to: scratch=/path/to/scratch",
-        ) from error
+        raise _no_root(root, error.strerror) from error
     paths = RunPaths(path)
     _check_space(paths)
     _remember(root)
@@ -150,6 +170,8 @@ def _indexed() -> list[str]:
 def roots(scratch: str | None = None) -> list[Path]:
     """List the places to look for runs: the one given, else ``$HPCML_SCRATCH``, else all that `run` has used."""
     given = scratch or os.environ.get("HPCML_SCRATCH")
+    if given and not scratch_root(given).is_dir():
+        raise ConfigError(f"{scratch_root(given)}: there is no such directory to look for runs in")
     found = [scratch_root(given)] if given else [Path(line) for line in _indexed()]
     return list(dict.fromkeys(path for path in found if path.is_dir()))
 

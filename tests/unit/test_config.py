@@ -33,18 +33,29 @@ def test_defaults_build() -> None:
 
 def test_the_main_experiment() -> None:
     spec = build("experiment=digits_svc")
-    assert spec.workload.grid == [
-        {
-            "C": [0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10],
-            "kernel": ["rbf", "poly", "sigmoid"],
-            "shrinking": [True, False],
-        }
-    ]
+    assert spec.workload.grid == {
+        "C": [0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10],
+        "kernel": ["rbf", "poly", "sigmoid"],
+        "shrinking": [True, False],
+    }
     assert (spec.workload.cv, spec.workload.refit, spec.workload.test_size) == (3, True, 0.25)
 
 
 def test_an_experiments_grid_is_replaced_not_merged() -> None:
     assert build("experiment=digits_svc", "workload.grid={C: [1, 2]}").workload.grid == {"C": [1, 2]}
+
+
+def test_a_list_of_grids_is_replaced_too(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\nworkload:\n  grid: [{C: [1]}, {gamma: [2]}]\n"
+    )
+    args = ["--config-dir", str(tmp_path), "experiment=mine", "workload.grid={C: [3]}"]
+    assert build(*args).workload.grid == {"C": [3]}
+
+
+def test_a_mapping_sets_parameters_of_a_class() -> None:
+    assert build("model=scaled_svc", "model.svc={C: 3}").model["svc"].C == 3
 
 
 def test_null_and_text_come_through_a_grid() -> None:
@@ -166,6 +177,15 @@ MISTAKES = [
         ["model._target_=sklearn.ensemble.RandomForestClassifier", "model.max_depth=3"],
         ["a new parameter needs a plus: +model.max_depth=3"],
     ),
+    (["model=scaled_svc", "model.C=3"], ["model has no 'C'", "perhaps model.svc.C=3"]),
+    (["model=scaled_svc", "+model.C=3"], ["model.C=3", "model.STEP.C", "scale, svc"]),
+    (["model.C=abc", "model=svc", "+model.nope=1"], ["SVC() has no 'nope'"]),
+    (["~workload"], ["workload is not set", "type workload=VALUE"]),
+    (["--cfg", "job", "--resolve", "scratch=${oc.env:HPCML_TEST_UNSET}"], ["HPCML_TEST_UNSET"]),
+    (["--cfg", "job", "--package", "modl.C"], ["--package modl.C", "nearest: model"]),
+    (["--info", "config", "model=svcc"], ["model=svcc", "nearest: svc"]),
+    (["workload.stratify=no_"], ["workload.stratify=no_", "true or false"]),
+    (["workload.refit=3"], ["workload.refit=3", "name of a scorer"]),
     (["model.gama=3"], ["SVC() has no 'gama'", "nearest: gamma"]),
     (["+model.gama=3"], ["model.gama", "SVC() has no 'gama'", "nearest: gamma"]),
     (["+model.C=3"], ["+model.C", "type model.C=3"]),
@@ -197,7 +217,7 @@ MISTAKES = [
         ["workload.cv.n_split", "KFold() has no 'n_split'", "nearest: n_splits"],
     ),
     (["scratch=${oc.env:HPCML_TEST_UNSET}"], ["scratch", "HPCML_TEST_UNSET"]),
-    (["--config-dir", "/nonexistent"], ["/nonexistent"]),
+    (["--config-dir", "/no/such"], ["/no/such"]),
     (["--multirun", "seed=1,2"], ["--multirun", "loop"]),
 ]
 

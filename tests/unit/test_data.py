@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import scipy.sparse
 from sklearn.datasets import load_digits, make_blobs
 
 from hpcml.data import ArrayFile, Dataset, TableFile, load
@@ -48,6 +49,7 @@ def test_bundled_data_keep_their_names() -> None:
         ((np.zeros((0, 3)), None), "there is nothing in it"),
         ((np.zeros((3, 2)), np.zeros(4)), "X has 3 samples, y has shape"),
         ((np.array([["a", "b"]]), [1]), "X is not numeric"),
+        ((scipy.sparse.eye(3), np.zeros(3)), r"X is sparse(.|\n)*X.toarray\(\)"),
         ((np.zeros((2, 1)), np.array([1.0, np.nan])), "y has 1 missing values among 2"),
         ((np.zeros((2, 1)), np.array(["a", None], dtype=object)), "y has 1 missing values among 2"),
     ],
@@ -109,8 +111,8 @@ class TestTables:
         assert str(path) in str(caught.value)
 
     def test_missing_file(self) -> None:
-        with pytest.raises(DataError, match=r"/nonexistent.csv: cannot be read: No such file or directory"):
-            TableFile(path="/nonexistent.csv").load()
+        with pytest.raises(DataError, match=r"/no/such.csv: cannot be read: No such file or directory"):
+            TableFile(path="/no/such.csv").load()
 
     def test_damaged_parquet(self, tmp_path: Path) -> None:
         (tmp_path / "a.parquet").write_bytes(b"no parquet")
@@ -143,7 +145,7 @@ class TestArrays:
             with pytest.raises(DataError, match="cannot be read"):
                 ArrayFile(path=str(tmp_path / name)).load()
 
-    @pytest.mark.parametrize("content", [b"", b"not an array"])
+    @pytest.mark.parametrize("content", [b"", b"not an array", b"PK\x03\x04 cut off"])
     def test_damaged(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "X.npy").write_bytes(content)
         with pytest.raises(DataError, match="cannot be read as a NumPy file"):
@@ -151,4 +153,4 @@ class TestArrays:
 
     def test_missing(self) -> None:
         with pytest.raises(DataError, match="No such file"):
-            ArrayFile(path="/nonexistent.npy").load()
+            ArrayFile(path="/no/such.npy").load()

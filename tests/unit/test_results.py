@@ -89,8 +89,14 @@ class Unsafe(SVC):
 def test_what_skops_cannot_write_is_told_before_the_run() -> None:
     with pytest.raises(ConfigError, match=r"Unsafe is not skops-safe(.|\n)*model_format=joblib"):
         check_model_format(Unsafe(), "skops")
-    check_model_format(Unsafe(), "joblib")
     check_model_format(make_pipeline(FunctionTransformer(np.log1p), SVC()), "skops")
+
+
+def test_what_cannot_be_pickled_is_told_before_the_run() -> None:
+    model = make_pipeline(FunctionTransformer(lambda X: X), SVC())
+    with pytest.raises(ConfigError, match=r"model_format=joblib: Pipeline cannot be pickled(.|\n)*model_format=none"):
+        check_model_format(model, "joblib")
+    check_model_format(model, "none")
 
 
 def test_a_model_that_became_unsafe_by_fitting_is_not_lost(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ import pytest
 from hpcml import runs
 from hpcml.errors import ConfigError, ScratchError
 from hpcml.files import plain, replacing, write_json
-from hpcml.record import Record, summarise, write_manifest
+from hpcml.record import Record, git_state, summarise, write_manifest
 from hpcml.runs import RunPaths
 
 
@@ -120,7 +120,8 @@ class TestSummaries:
     def test_manifest(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         paths = runs.create(tmp_path)
-        write_manifest(paths, ["hpcml", "run"], ["seed=1"], {"model": "svc"}, 5.0)
+        told = {"argv": ["hpcml", "run"], "overrides": ["seed=1"], "choices": {"model": "svc"}, "git": None}
+        write_manifest(paths, 5.0, told)
         found = json.loads(paths.manifest.read_text())
         assert found["argv"] == ["hpcml", "run"]
         assert found["overrides"] == ["seed=1"]
@@ -130,24 +131,22 @@ class TestSummaries:
         assert found["git"] is None
         assert found["cwd"] == str(tmp_path)
 
-    def test_manifest_in_a_git_checkout(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(tmp_path)
-        git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
+    def test_git_state(self, tmp_path: Path) -> None:
+        git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
         for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"]):
             subprocess.run([*git, *command], check=True)
-        paths = runs.create(tmp_path.parent / "elsewhere")
-        write_manifest(paths, [], [], {}, 5.0)
-        git_state = json.loads(paths.manifest.read_text())["git"]
-        assert len(git_state["commit"]) == 40
-        assert git_state["dirty"] is False
+        state = git_state(tmp_path)
+        assert state is not None
+        assert len(state["commit"]) == 40
+        assert state["dirty"] is False
         (tmp_path / "new").touch()
-        write_manifest(paths, [], [], {}, 5.0)
-        assert json.loads(paths.manifest.read_text())["git"]["dirty"] is True
+        assert git_state(tmp_path) == {"commit": state["commit"], "dirty": True}
+        assert git_state(tmp_path.parent) is None
 
     def test_states(self, tmp_path: Path) -> None:
         paths = runs.create(tmp_path)
         assert summarise(paths)["state"] == "UNKNOWN"
-        write_manifest(paths, ["job.py"], [], {}, 5.0)
+        write_manifest(paths, 5.0, {"argv": ["job.py"]})
         assert summarise(paths)["state"] == "RUNNING"
         assert summarise(paths)["what"] == "job.py"
         manifest = json.loads(paths.manifest.read_text())
@@ -199,10 +198,22 @@ except Cancelled as c:
             # a second Ctrl-C does not cut the cleaning up short
             (
                 "\n        try:\n            send(signal.SIGINT); time.sleep(5)\n        finally:\n"
-                "            send(signal.SIGINT); print('cleaned')",
+                "            interrupt.closing(); send(signal.SIGINT); print('cleaned')",
                 ["cleaned", "cancelled 130"],
             ),
-            ("interrupt.settle(); send(signal.SIGTERM); print('ended')", ["ended"]),
+            # one that was swallowed, as in a finaliser, does not make the process deaf
+            (
+                "\n        try:\n            send(signal.SIGINT); time.sleep(5)\n        except Cancelled:\n"
+                "            pass\n        send(signal.SIGTERM); time.sleep(5); print('late')",
+                ["cancelled 143"],
+            ),
+            # an error inside matters more than the signal
+            (
+                "\n        try:\n            with interrupt.deferred():\n                send(signal.SIGTERM); 1 / 0\n"
+                "        except ZeroDivisionError:\n            print('error')",
+                ["error"],
+            ),
+            ("interrupt.closing(); send(signal.SIGTERM); print('ended')", ["ended"]),
         ],
     )
     def test_handler(self, body: str, expected: list[str]) -> None:

@@ -17,6 +17,7 @@ from hpcml.cli import main
 from hpcml.cluster import Load
 from hpcml.errors import ConfigError
 from hpcml.progress import Snapshot, watching
+from hpcml.record import summarise
 from hpcml.workloads.base import Units
 
 CLUSTER: Any = SimpleNamespace(load=lambda: Load(2, 3 * 1024**2, 1024**3))
@@ -65,12 +66,12 @@ def test_the_time_left() -> None:
 
 def test_an_error_is_shown_as_it_is() -> None:
     console = Console(file=io.StringIO(), width=40)
-    error = ConfigError("data.path=[red]x[/red]: " + "long " * 20, "type this")
+    error = ConfigError("data.path=[red]x[/red]:x: " + "long " * 20, "type this")
     error.log = Path("/runs/1/hpcml.log")
     display.show_error(console, error)
     assert isinstance(console.file, io.StringIO)
     message, hint, log = console.file.getvalue().splitlines()
-    assert message.startswith("error: data.path=[red]x[/red]: long")
+    assert message.startswith("error: data.path=[red]x[/red]:x: long")
     assert (hint, log) == ("  type this", "  log: /runs/1/hpcml.log")
 
 
@@ -92,6 +93,8 @@ class TestMain:
         assert "no runs yet: hpcml run experiment=digits_svc" in capsys.readouterr().out
         assert main(["list", "--json", "--scratch", str(tmp_path)]) == 0
         assert json.loads(capsys.readouterr().out) == []
+        assert main(["list", "--scratch", str(tmp_path / "none")]) == 2
+        assert "/none: there is no such directory" in capsys.readouterr().err
         assert main(["status", "last"]) == 2
         assert "no such run" in capsys.readouterr().err
 
@@ -101,6 +104,14 @@ class TestMain:
         header, row = capsys.readouterr().out.splitlines()
         assert header.split() == ["run", "state", "what", "started", "wall", "units", "score"]
         assert row.split()[:2] == [paths.run_id, "UNKNOWN"]
+
+    def test_a_narrow_terminal_keeps_id_and_state(self, tmp_path: Path) -> None:
+        paths = runs.create(tmp_path)
+        console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=80)
+        display.show_runs(console, [summarise(paths)])
+        assert isinstance(console.file, io.StringIO)
+        row = console.file.getvalue().splitlines()[1]
+        assert row.startswith(f"{paths.run_id}  UNKNOWN ")
 
     def test_a_mistake_of_our_own_is_one_message(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from sklearn.svm import SVC
 from hpcml import Dataset, LocalSpec, Outcome, Search
 from hpcml.cluster import Cluster, open_cluster
 from hpcml.errors import ConfigError, DataError, WorkloadError
+from hpcml.runs import RunPaths
 from hpcml.workloads.base import Inputs, Units
 
 DIGITS = load_digits(return_X_y=True)
@@ -43,7 +45,7 @@ IRIS = load_iris(return_X_y=True)
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with open_cluster(LocalSpec(workers=2), tmp_path_factory.mktemp("cluster") / "workers") as opened:
+    with open_cluster(LocalSpec(workers=2), RunPaths(tmp_path_factory.mktemp("cluster"))) as opened:
         yield opened
 
 
@@ -125,6 +127,8 @@ class Picky(ClassifierMixin, BaseEstimator):
         self.value = value
 
     def fit(self, X: Any, y: Any) -> Picky:
+        if self.value == 666:
+            os._exit(1)
         if self.value < 0:
             raise RuntimeError(f"value {self.value} is no good")
         self.classes_ = np.unique(y)
@@ -156,16 +160,39 @@ class TestFailures:
     def test_many_failing_candidates_are_counted(self, cluster: Cluster) -> None:
         outcome = search(cluster, inputs(IRIS, Picky()), grid={"value": [0, *range(-8, 0)]})
         assert len(outcome.warnings) == 6
-        assert outcome.warnings[-1] == "3 more candidates failed: see tables/failures.csv"
+        assert outcome.warnings[-1] == "3 more candidates failed: see the table failures"
 
     def test_all_fail(self, cluster: Cluster) -> None:
-        with pytest.raises(WorkloadError, match="all 6 fits failed; first cause: RuntimeError: value -1") as caught:
-            search(cluster, inputs(IRIS, Picky()), grid={"value": [-1, -2]})
-        assert len(caught.value.outcome.tables["failures"]["fold"]) == 6
+        units = Units(6)
+        with pytest.raises(WorkloadError, match="all 6 fits failed; first cause: RuntimeError: value -1"):
+            Search(grid={"value": [-1, -2]}, refit=False).run(inputs(IRIS, Picky()), cluster.client, units)
+        assert len(units.so_far().tables["failures"]["fold"]) == 6
 
     def test_raise_stops(self, cluster: Cluster) -> None:
         with pytest.raises(WorkloadError, match="RuntimeError: value -1 is no good"):
             search(cluster, inputs(IRIS, Picky()), grid={"value": [-1]}, error_score="raise")
+
+    def test_one_failed_fit_is_not_taken_for_all(self, cluster: Cluster) -> None:
+        def scorer(model: Any, X: Any, y: Any) -> Any:
+            return "text" if model.value == 1 else 0.5
+
+        workload = Search(grid={"value": [-1, 0, 1]}, refit=False, scoring=scorer)
+        with pytest.raises(WorkloadError, match="the search failed: ValueError: scoring must return a number"):
+            workload.run(inputs(IRIS, Picky()), cluster.client, Units(9))
+
+    def test_a_scorer_that_fails_for_one_candidate_is_told(self, cluster: Cluster) -> None:
+        def scorer(model: Any, X: Any, y: Any) -> float:
+            if model.value == 1:
+                raise RuntimeError("not this one")
+            return 0.5
+
+        outcome = search(cluster, inputs(IRIS, Picky()), grid={"value": [0, 1]}, scoring=scorer)
+        assert "candidate 1 (value=1) failed in 3 of 3 folds: its score is NaN" in outcome.warnings[0]
+
+    def test_a_candidate_that_kills_its_worker_takes_nobody_down(self, cluster: Cluster) -> None:
+        outcome = search(cluster, inputs(IRIS, Picky()), grid={"value": [0, 666, 1]}, cv=2)
+        assert "candidate 1 (value=666) failed in 2 of 2 folds: RuntimeError: every worker" in outcome.warnings[0]
+        assert [score is None for score in scores(outcome)] == [False, True, False]
 
     def test_a_scorer_that_fails_everywhere(self, cluster: Cluster) -> None:
         with pytest.raises(
@@ -204,7 +231,7 @@ def test_no_refit_still_gives_the_best_parameters(cluster: Cluster) -> None:
 
 
 def test_one_worker_is_used_too(tmp_path: Path) -> None:
-    with open_cluster(LocalSpec(workers=1), tmp_path / "w") as one:
+    with open_cluster(LocalSpec(workers=1), RunPaths(tmp_path)) as one:
         search(one, inputs(IRIS, Picky()), grid={"value": [0, -1]})
         assert any("fit_and_score" in name for name in one.client.run_on_scheduler(_prefixes))
 
@@ -231,6 +258,17 @@ class TestChecks:
         ("given", "keys", "message"),
         [
             (inputs(IRIS, SVC), {}, "this is the class; give an instance: SVC"),
+            (inputs(IRIS, SVC(C="abc")), {}, "model: The 'C' parameter of SVC must be a float"),
+            (inputs(IRIS, make_pipeline(SVC(C=-1))), {}, "model: The 'C' parameter of SVC must be a float"),
+            (inputs(IRIS, SVC()), {"scoring": "sklearn.metrics.accuracy_score"}, "is a metric of y_true and y_pred"),
+            (inputs(IRIS, SVC()), {"scoring": [len, "nope.len"], "refit": "len"}, "two scorers are called len"),
+            (inputs((IRIS[0], np.r_[np.inf, IRIS[0][1:, 0]]), SVC()), {}, "1 values of the target are infinite"),
+            (inputs((IRIS[0], np.array([1, "a"] * 75, dtype=object)), SVC()), {}, "the target mixes types"),
+            (
+                inputs((np.full((150, 1), np.inf), IRIS[1]), RandomForestClassifier()),
+                {},
+                "150 values of X are NaN or inf",
+            ),
             (inputs(IRIS, object()), {}, "a object is no scikit-learn estimator: it has no fit"),
             (Inputs(None, SVC(), 0), {}, "data: a search needs some"),
             (inputs(IRIS, SVC()), {"grid": {"gama": [1]}}, r"SVC\(\) has no 'gama'\n  nearest: gamma"),
@@ -263,6 +301,25 @@ class TestChecks:
         with pytest.raises((ConfigError, DataError), match=message) as caught:
             Search(**keys).check(given)
         assert caught.value.exit_code == 2
+
+    def test_a_value_that_the_search_varies_may_be_bad_at_first(self) -> None:
+        assert Search(grid={"C": [1, 2]}).check(inputs(IRIS, SVC(C=-1))) == 7
+
+    def test_a_group_is_not_cut(self) -> None:
+        given = inputs(IRIS, SVC(), groups=np.arange(150) // 20)
+        with pytest.raises(DataError, match=r"workload.shuffle=false cuts through group \d"):
+            Search(shuffle=False).check(given)
+
+    def test_an_estimator_outside_of_scikit_learns_family(self) -> None:
+        class Duck:
+            def fit(self, X: Any, y: Any) -> Any: ...
+            def score(self, X: Any, y: Any) -> float: ...
+            def get_params(self, deep: bool = True) -> dict[str, Any]:
+                return {}
+
+            def set_params(self, **_: Any) -> Any: ...
+
+        assert Search(cv=KFold(3)).check(inputs(IRIS, Duck())) == 4
 
     def test_a_step_that_is_varied_frees_what_lies_below(self) -> None:
         model = make_pipeline(StandardScaler(), SVC())

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pyarrow.parquet
 import pytest
 
 from hpcml.runs import RunPaths
@@ -46,8 +47,8 @@ def group(pgid: int) -> list[str]:
     return found
 
 
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 60
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.02)
@@ -118,7 +119,7 @@ def test_cancelled(
         assert len(before) >= 3
     assert process.returncode == 128 + number, err
     assert took < 15
-    wait_for(lambda: group(process.pid) == [], f"the end of {group(process.pid)}")
+    wait_for(lambda: group(process.pid) == [], f"the end of {group(process.pid)}", seconds=5)
     paths = paths_of(tmp_path)
     assert paths is not None
     record = json.loads(paths.record.read_text())
@@ -142,6 +143,68 @@ def test_killed(tmp_path: Path, started: Callable[[float], subprocess.Popen[str]
         [sys.executable, "-m", "hpcml", "status", "last"], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert shown.stdout.startswith("LOST ")
+
+
+def test_what_was_computed_is_kept(tmp_path: Path, started: Callable[[float], subprocess.Popen[str]]) -> None:
+    process = started(0.5)
+
+    def some_done() -> bool:
+        paths = paths_of(tmp_path)
+        return paths is not None and paths.progress.is_file() and json.loads(paths.progress.read_text())["done"] >= 2
+
+    wait_for(some_done, "some finished fits")
+    process.terminate()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 143, err
+    paths = paths_of(tmp_path)
+    assert paths is not None
+    fits = pyarrow.parquet.read_table(paths.table("fits", "parquet")).to_pydict()
+    assert len(fits["candidate"]) >= 2
+    assert all(0 <= score <= 1 for score in fits["test_score"])
+
+
+SCRIPT = """
+from sklearn.datasets import load_iris
+from slow import Slow
+from hpcml import LocalSpec, RunSpec, Search, run
+if GUARD:
+    run(RunSpec(workload=Search(), data=load_iris(return_X_y=True), model=Slow(), cluster=LocalSpec(workers=1)))
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
+def test_a_script_of_the_users(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    (tmp_path / "slow.py").write_text(SLOW.replace("PAUSE", "5"))
+    (tmp_path / "job.py").write_text(SCRIPT.replace("GUARD", '__name__ == "__main__"'))
+    process = subprocess.Popen(
+        [sys.executable, "job.py"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_for(lambda: fitting_one(tmp_path), "fitting")
+    os.killpg(process.pid, number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == code, err
+    wait_for(lambda: group(process.pid) == [], f"the end of {group(process.pid)}", seconds=5)
+    paths = paths_of(tmp_path)
+    assert paths is not None
+    assert json.loads(paths.record.read_text())["state"] == "CANCELLED"
+
+
+def fitting_one(tmp_path: Path) -> bool:
+    paths = paths_of(tmp_path)
+    return paths is not None and paths.progress.is_file() and json.loads(paths.progress.read_text())["workers"] == 1
+
+
+def test_a_script_without_its_guard_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW.replace("PAUSE", "0"))
+    (tmp_path / "job.py").write_text(SCRIPT.replace("GUARD", "True"))
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "job.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 1
+    assert 'must do so behind: if __name__ == "__main__":' in done.stderr
+    assert time.monotonic() - began < 60  # and not cluster.start_timeout
+    assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
 def test_before_anything_began(tmp_path: Path, started: Callable[[float], subprocess.Popen[str]]) -> None:

@@ -161,7 +161,7 @@ def test_workers_that_die_of_memory(hpcml: Hpcml, tmp_path: Path) -> None:
         "run", "data=iris", "model=custom", "model._target_=hog.Hog", "cluster.workers=1", "cluster.memory_limit=600MB"
     )
     assert done.returncode == 1, done.stderr
-    assert "error: the workers died, again and again or all at once; the last line" in done.stderr
+    assert "error: the workers died, again and again or all at once; the first error in their logs: none" in done.stderr
     assert "cluster.memory_limit=8GB" in done.stderr
     assert read(only_run(tmp_path / "runs").record)["state"] == "FAILED"
 
@@ -182,7 +182,7 @@ class TestBadInput:
             (["data=custom", "data._target_=mine.broken"], "RuntimeError: this loader is broken"),
             (["workload.grid={gama: [1]}"], "SVC() has no 'gama'"),
             (["cluster.workers=100000"], "do not fit this machine"),
-            (["cluster.local_directory=/nonexistent"], "cluster.local_directory=/nonexistent: not a directory"),
+            (["cluster.local_directory=/no/such"], "cluster.local_directory=/no/such: not a directory"),
         ],
     )
     def test_message(self, hpcml: Hpcml, tmp_path: Path, args: list[str], expected: str) -> None:

@@ -110,6 +110,11 @@ def _unknown_key(key: str, typed: str | None, config: DictConfig | None) -> Conf
     if target is None:
         return ConfigError(f"{typed}: there is no '{key}'", nearest(name, known, most=5))
     names, open_ended = targets.parameters(target)
+    steps = [step for step in known if OmegaConf.is_dict(node._get_node(step)) and name in node[step]]
+    if steps:
+        return ConfigError(
+            f"{typed}: {parent} has no '{name}'", f"perhaps {parent}.{steps[0]}.{typed.rpartition('.')[2]}"
+        )
     if name in names or open_ended:
         return ConfigError(f"{typed}: {parent} has no '{name}' yet", f"a new parameter needs a plus: +{typed}")
     return ConfigError(f"{typed}: {target.__name__}() has no '{name}'", nearest(name, names, most=5))

@@ -15,12 +15,11 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from hpcml import targets
 from hpcml.config.complaints import OPEN_GROUPS, check_closed, translate, typed_override
-from hpcml.config.presets import drop_leaks, replacing_lists
-from hpcml.errors import ConfigError, HpcmlError
+from hpcml.config.presets import drop_leaks, replacing_lists, replacing_merged
+from hpcml.errors import ConfigError, HpcmlError, nearest
 from hpcml.runs import scratch_root
 from hpcml.spec import LocalSpec, RunSpec
 
@@ -80,51 +79,62 @@ def compose(prog: str, args: Sequence[str]) -> Composed | None:
                 "--multirun runs one job after the other and waits for each",
                 "use a search workload, or start hpcml once per run in a shell loop",
             )
-        if flags.cfg == "job":
-            # Hydra's own --cfg would show what a preset leaks into another class, which is not what runs.
-            config = _compose(flags)[0]
-            _show(config, flags.package, flags.resolve)
-            return None
-        if flags.cfg or flags.info is not None or flags.help or flags.hydra_help or flags.shell_completion:
-            _main(lambda _: None)
-            return None
-        config, choices = _compose(flags)
         try:
+            if flags.cfg != "job" and (
+                flags.cfg or flags.info is not None or flags.help or flags.hydra_help or flags.shell_completion
+            ):
+                _main(lambda _: None)
+                return None
+            config, choices = _compose(flags)
+            if flags.cfg == "job":
+                # Hydra's own --cfg would show what a preset leaks into another class, which is not what runs.
+                _show(config, flags.package, flags.resolve)
+                return None
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        except OmegaConfBaseException as error:
-            raise translate(error, config) from error
+        except HpcmlError:
+            raise
+        except Exception as error:
+            comparable = _without(typed_override(error), flags.overrides, _where(flags))
+            raise translate(error, comparable) from error
     assert isinstance(plain, dict)
     named = {str(key): value for key, value in plain.items()}
     named["scratch"] = str(scratch_root(named["scratch"]))
     return Composed(named, list(flags.overrides), choices)
 
 
+def _where(flags: Any) -> list[str]:
+    """Give the flags again that say where configs are."""
+    where = [(f"--config-{name}", getattr(flags, f"config_{name}")) for name in ("dir", "path", "name")]
+    return [text for flag, value in where if value is not None for text in (flag, value)]
+
+
 def _compose(flags: Any) -> tuple[DictConfig, dict[str, str | None]]:
-    found: list[tuple[DictConfig, dict[str, str | None]]] = []
+    """Compose, and have the command line replace what Hydra would merge; give the config and the options chosen."""
+    found: dict[str, Any] = {}
 
     def capture(config: DictConfig) -> None:
         choices = dict(HydraConfig.get().runtime.choices)
-        own = {group: choice for group, choice in choices.items() if not group.startswith("hydra/")}
-        for group in OPEN_GROUPS:
-            drop_leaks(config, group, own.get(group), overrides)
-        found.append((config, own))
+        found["config"] = config
+        found["choices"] = {group: choice for group, choice in choices.items() if not group.startswith("hydra/")}
+        found["again"] = replacing_merged(config, overrides, OPEN_GROUPS)
+        if not found["again"]:
+            for group in OPEN_GROUPS:
+                drop_leaks(config, group, found["choices"].get(group), overrides)
+
+    def run() -> None:
+        with _argv([sys.argv[0], *overrides, *_where(flags)]):
+            _main(capture)
 
     overrides = list(flags.overrides)
-    where = [(f"--config-{name}", getattr(flags, f"config_{name}")) for name in ("dir", "path", "name")]
-    given = [text for flag, value in where if value is not None for text in (flag, value)]
     try:
-        try:
-            with _argv([sys.argv[0], *overrides, *given]):
-                _main(capture)
-        except Exception as error:
-            overrides = replacing_lists(error, overrides)
-            with _argv([sys.argv[0], *overrides, *given]):
-                _main(capture)
-    except HpcmlError:
-        raise
+        run()
     except Exception as error:
-        raise translate(error, _without(typed_override(error), flags.overrides, given)) from error
-    return found[0]
+        overrides = replacing_lists(error, overrides)
+        run()
+    if found["again"]:
+        overrides = found["again"]
+        run()
+    return found["config"], found["choices"]
 
 
 def _without(failed: str | None, overrides: Sequence[str], given: Sequence[str]) -> DictConfig | None:
@@ -144,7 +154,11 @@ def _main(task: Any) -> None:
 
 
 def _show(config: DictConfig, package: str | None, resolve: bool) -> None:
-    node = config if package in {None, "_global_"} else OmegaConf.select(config, package)
+    node = config if package in {None, "_global_"} else OmegaConf.select(config, str(package))
+    if node is None and package is not None:
+        raise ConfigError(
+            f"--package {package}: there is nothing there", nearest(package.split(".")[0], map(str, config))
+        )
     if resolve:
         OmegaConf.resolve(config)
     print(OmegaConf.to_yaml(node) if OmegaConf.is_config(node) else f"{node}\n", end="")

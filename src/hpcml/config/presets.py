@@ -9,7 +9,7 @@ line, or in an experiment.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import hydra
@@ -43,7 +43,7 @@ def drop_leaks(config: DictConfig, group: str, option: str | None, overrides: Se
 
 
 def replacing_lists(error: Exception, overrides: Sequence[str]) -> list[str]:
-    """Let a mapping on the command line replace a list, such as an experiment's grid, where Hydra refuses to merge.
+    """Let a mapping on the command line replace a list, such as several grids, where Hydra refuses to merge.
 
     Parameters
     ----------
@@ -63,8 +63,36 @@ def replacing_lists(error: Exception, overrides: Sequence[str]) -> list[str]:
     cause = error.__cause__
     if not isinstance(cause, ConfigTypeError) or "Cannot merge" not in str(cause):
         raise error
-    key = f"{cause.full_key}="
-    mended = [[f"~{key[:-1]}", f"+{text}"] if text.startswith(key) else [text] for text in overrides]
+    return _replace(overrides, {str(cause.full_key)})
+
+
+def replacing_merged(config: DictConfig, overrides: Sequence[str], groups: Sequence[str]) -> list[str]:
+    """Let a mapping on the command line replace a mapping, such as an experiment's grid, where Hydra has merged them.
+
+    What has a ``_target_`` is merged: there a mapping sets some parameters of a class.
+
+    Returns
+    -------
+    list of str
+        The overrides, the merged ones as a deletion and an addition; empty if there are none.
+    """
+    merged = set()
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key = override.key_or_group
+        value = override.value()
+        if key.partition(".")[0] in groups and "." in key and isinstance(value, dict):
+            node = OmegaConf.select(config, key)
+            given = {str(name) for name in value}
+            if isinstance(node, DictConfig) and "_target_" not in node and {str(name) for name in node} != given:
+                merged.add(key)
+    return _replace(overrides, merged) if merged else []
+
+
+def _replace(overrides: Sequence[str], keys: Collection[str]) -> list[str]:
+    """Write ``KEY=VALUE`` of some keys as ``~KEY +KEY=VALUE``."""
+    mended = [
+        [f"~{text.partition('=')[0]}", f"+{text}"] if text.partition("=")[0] in keys else [text] for text in overrides
+    ]
     return [text for texts in mended for text in texts]
 
 

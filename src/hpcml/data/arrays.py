@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,32 +43,33 @@ class ArrayFile:
         DataError
             If a file or an array is missing, damaged or holds objects.
         """
-        content = _read(self.path)
-        if isinstance(content, np.lib.npyio.NpzFile):
-            with content:
-                parts = {key: _member(content, self.path, name) for key, name in self._parts("features").items()}
-        else:
-            files = self._parts(None)
-            parts = {"X": content, **{key: _read(name) for key, name in files.items()}}
-        return Dataset(name=self.path, **parts)
-
-    def _parts(self, features: str | None) -> dict[str, str]:
-        names = {"X": self.features if features else None, "y": self.target, "groups": self.groups}
-        return {key: name for key, name in names.items() if name is not None}
+        if Path(self.path).suffix == ".npz":
+            named = {"X": self.features, "y": self.target, "groups": self.groups}
+            return Dataset(name=self.path, **_read(self.path, _wanted(named)))
+        files = {"X": self.path, "y": self.target, "groups": self.groups}
+        return Dataset(name=self.path, **{key: _read(file) for key, file in _wanted(files).items()})
 
 
-def _read(path: str) -> Any:
+def _wanted(names: Mapping[str, str | None]) -> dict[str, str]:
+    return {key: name for key, name in names.items() if name is not None}
+
+
+def _read(path: str, members: Mapping[str, str] | None = None) -> Any:
+    """Read the array of a .npy file, or some of a .npz archive's by name."""
     try:
-        return np.load(Path(path).expanduser(), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with Path(path).expanduser().open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if members is None:
+                return content
+            return {key: _member(content, path, name) for key, name in members.items()}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or error
+        if "allow_pickle" in str(reason):  # NumPy says so of any file that is not its own
+            reason = "it is not one, or it holds Python objects, which are not read because reading them runs code"
         raise DataError(f"{path}: cannot be read as a NumPy file: {reason}") from error
 
 
 def _member(content: Any, path: str, name: str) -> Any:
     if name not in content.files:
         raise DataError(f"{path}: has no array '{name}'", nearest(name, content.files))
-    try:
-        return content[name]
-    except ValueError as error:
-        raise DataError(f"{path}: array '{name}' cannot be read: {error}") from error
+    return content[name]

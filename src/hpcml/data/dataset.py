@@ -71,7 +71,9 @@ class Dataset:
 
 
 def _numbers(X: Any, name: str) -> Any:
-    X = X.toarray() if hasattr(X, "toarray") else np.asarray(X)
+    if hasattr(X, "toarray"):
+        raise DataError(f"{name}: X is sparse, which is not supported", "make it dense if it fits: X.toarray()")
+    X = np.asarray(X)
     if X.ndim != 2:
         hint = "a single feature is X.reshape(-1, 1)" if X.ndim == 1 else "flatten each sample to one row"
         raise DataError(f"{name}: X has shape {X.shape}, but must be (n_samples, n_features)", hint)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import dask
 import joblib
+from distributed import KilledWorker, wait
 from joblib._dask import Batch, DaskDistributedBackend
 
 if TYPE_CHECKING:
@@ -13,6 +16,10 @@ if TYPE_CHECKING:
 
 # Called in the client's event loop with one call's keyword arguments and its result.
 Report = Callable[[Mapping[str, Any], Any], None]
+
+# Called there with a function, its arguments and keyword arguments, when every worker that tried the call died. Gives
+# the call's result instead, or raises.
+Died = Callable[[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]], Any]
 
 
 class ReportingBackend(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no types
@@ -25,12 +32,23 @@ class ReportingBackend(DaskDistributedBackend):  # type: ignore[misc]  # joblib 
         Sent to every worker once, instead of with every call.
     report : callable
         See :data:`Report`.
+    died : callable
+        See :data:`Died`.
     """
 
-    def __init__(self, client: Client, scatter: Sequence[Any], report: Report) -> None:
+    def __init__(self, client: Client, scatter: Sequence[Any], report: Report, died: Died) -> None:
         # The quorum of workers is there already. If all of them die later, their replacements need a moment.
-        super().__init__(client=client, scatter=list(scatter), wait_for_workers_timeout=300)
-        self._report = report
+        super().__init__(client=client, wait_for_workers_timeout=300)
+        # As tasks and not by client.scatter, as joblib does: what is scattered is lost with the last worker that holds
+        # it, and with it everything that waits for it; a task is done again.
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
+            futures = [client.submit(_itself, array, pure=False) for array in scatter]
+        with client.as_current():
+            wait(futures)
+        client.replicate(futures)
+        self._scatter = list(scatter)  # keeps the ids the same
+        self.data_futures = {id(array): future for array, future in zip(scatter, futures, strict=True)}
+        self._report, self._died = report, died
 
     def scattered(self, array: Any) -> Future[Any]:
         """Give the future of an array that was scattered."""
@@ -45,18 +63,49 @@ class ReportingBackend(DaskDistributedBackend):  # type: ignore[misc]  # joblib 
         return _SequentialBatch(tasks), tasks
 
     def submit(self, func: Any, callback: Callable[[Any], None] | None = None) -> Any:
-        def reported(out: Any) -> None:
-            try:
-                results = self.retrieve_result_callback(out)
-            except Exception:  # a call raised: joblib raises it again where the results are awaited
-                results = None
-            if results is not None:
-                for (_, _, kwargs), result in zip(func.items, results, strict=True):
-                    self._report(kwargs, result)
-            if callback is not None:
-                callback(out)
+        return super().submit(func, _Finish(self, func.items, callback))
 
-        return super().submit(func, reported)
+    async def _collect(self) -> None:
+        # As joblib's own, but that a batch whose workers died is finished with what `died` makes of it.
+        while self._continue:
+            async for future, result in self.waiting_futures:
+                waiting, finish = self._results.pop(future), self._callbacks.pop(future)
+                if future.status == "error":
+                    try:
+                        if not isinstance(result[1], KilledWorker):
+                            raise result[1]
+                        out: Any = [self._died(*call) for call in finish.calls]
+                    except Exception as error:
+                        waiting.set_exception(error)
+                        continue
+                else:
+                    out = result
+                waiting.set_result(out)
+                finish(out)
+            await asyncio.sleep(0.01)
+
+
+def _itself(array: Any) -> Any:
+    return array
+
+
+class _Finish:
+    """What joblib does with a finished batch, after each of its calls was reported."""
+
+    def __init__(self, backend: ReportingBackend, calls: Any, callback: Callable[[Any], None] | None) -> None:
+        self.calls = calls
+        self._backend, self._callback = backend, callback
+
+    def __call__(self, out: Any) -> None:
+        try:
+            results = self._backend.retrieve_result_callback(out)
+        except Exception:  # a call raised: joblib raises it again where the results are awaited
+            results = None
+        if results is not None:
+            for (_, _, kwargs), result in zip(self.calls, results, strict=True):
+                self._backend._report(kwargs, result)
+        if self._callback is not None:
+            self._callback(out)
 
 
 class _SequentialBatch(Batch):  # type: ignore[misc]

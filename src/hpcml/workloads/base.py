@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -48,10 +48,17 @@ class Outcome:
 
 
 class Units:
-    """Units of work, such as one fold's fit: how many there are, and how many are done. Safe to use from any thread."""
+    """Units of work, such as one fold's fit: how many there are, how many are done. Safe to use from any thread.
+
+    Attributes
+    ----------
+    so_far : callable
+        Gives what the finished units amount to; a workload sets it, the launcher writes it when a run is cut short.
+    """
 
     def __init__(self, total: int) -> None:
         self.total = total
+        self.so_far: Callable[[], Outcome] = Outcome
         self._done = 0
         self._lock = threading.Lock()
 
@@ -93,6 +100,6 @@ class Workload(Protocol):
         Raises
         ------
         WorkloadError
-            If it fails; its ``outcome`` holds what had been computed.
+            If it fails; its ``outcome`` holds what had been computed, if ``units.so_far`` does not say it.
         """
         ...

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -63,21 +65,62 @@ def check_parameters(model: Any, names: Iterable[str], free: Iterable[str] = ())
             raise ConfigError(f"workload.grid: {type(model).__name__}() has no '{name}'", nearest(name, known, most=5))
 
 
+def check_values(model: Any, varied: Iterable[str]) -> None:
+    """Refuse parameter values that scikit-learn's own check refuses, except those that the search varies.
+
+    Raises
+    ------
+    ConfigError
+    """
+    last_names = {name.rpartition("__")[2] for name in varied}
+    for part in (model, *model.get_params(deep=True).values()):
+        validate = getattr(part, "_validate_params", None)  # of every BaseEstimator since scikit-learn 1.2
+        if validate is None or isinstance(part, type) or not hasattr(part, "_parameter_constraints"):
+            continue
+        try:
+            validate()
+        except ValueError as error:
+            named = re.search(r"The '(\w+)' parameter of", str(error))
+            if named is None or named[1] not in last_names:
+                raise ConfigError(f"model: {error}") from error
+
+
+def classifies(model: Any) -> bool:
+    """Ask scikit-learn whether it is a classifier; one that is none of BaseEstimator's children has no kind."""
+    with contextlib.suppress(AttributeError):
+        return bool(is_classifier(model))
+    return False
+
+
+def regresses(model: Any) -> bool:
+    """Ask scikit-learn whether it is a regressor."""
+    with contextlib.suppress(AttributeError):
+        return bool(is_regressor(model))
+    return False
+
+
 def check_data(data: Dataset, model: Any) -> None:
     """Refuse data that the model cannot be fitted on.
 
     Raises
     ------
     DataError
-        For one class only, a continuous target with a classifier, text with a regressor, NaN or infinity in X that the
+        For one class only, a continuous target with a classifier, text with a regressor, NaN or infinity that the
         estimator refuses.
     """
-    classifier = is_classifier(model)
+    classifier, regressor = classifies(model), regresses(model)
     name = type(model).__name__
-    if data.y is None and (classifier or is_regressor(model)):
+    if data.y is None and (classifier or regressor):
         raise DataError(f"{data.name}: {name} needs a target, and there is none", "name the column: data.target=COLUMN")
+    if data.y is not None and data.y.dtype.kind == "f" and not np.isfinite(data.y).all():
+        raise DataError(f"{data.name}: {int((~np.isfinite(data.y)).sum())} values of the target are infinite")
     if data.y is not None and classifier:
-        classes = np.unique(data.y)
+        try:
+            classes = np.unique(data.y)
+        except TypeError as error:
+            raise DataError(
+                f"{data.name}: the target mixes types: {error}", "make it all text or all numbers"
+            ) from error
         if len(classes) < 2:
             raise DataError(f"{data.name}: only one class in the target: {classes[0]!s}", f"{name} needs two or more")
         if type_of_target(data.y).startswith("continuous"):
@@ -85,7 +128,7 @@ def check_data(data: Dataset, model: Any) -> None:
                 f"{data.name}: the target is continuous ({len(classes)} distinct values), {name} is a classifier",
                 "use a regressor, for example model=ridge",
             )
-    if data.y is not None and is_regressor(model) and data.y.dtype.kind in "OUS":
+    if data.y is not None and regressor and data.y.dtype.kind in "OUS":
         raise DataError(
             f"{data.name}: the target holds text such as '{data.y.ravel()[0]}', {name} is a regressor",
             "use a classifier, for example model=svc",
@@ -94,9 +137,10 @@ def check_data(data: Dataset, model: Any) -> None:
 
 
 def _check_finite(data: Dataset, model: Any) -> None:
-    if data.X.dtype.kind != "f" or not _refuses_nan(model):
+    refused = _refused(model)
+    if data.X.dtype.kind != "f" or refused is None:
         return
-    bad = ~np.isfinite(data.X)
+    bad = refused(data.X)
     if not bad.any():
         return
     columns = np.flatnonzero(bad.any(axis=0))
@@ -110,18 +154,19 @@ def _check_finite(data: Dataset, model: Any) -> None:
     )
 
 
-def _refuses_nan(model: Any) -> bool:
-    """Say whether an estimator is known to refuse NaN: one of scikit-learn's own whose tag says so.
+def _refused(model: Any) -> Callable[[Any], Any] | None:
+    """Say which values an estimator is known to refuse, as a function that finds them; None if that is not known.
 
-    A user's class that never set the tag inherits "refuses", and composites say nothing of their parts; both may
-    take NaN, so they are let through, and a fit that fails is reported with its cause.
+    Known are scikit-learn's own: all refuse infinity, and their tags say whether they take NaN. A user's class that
+    never set the tag inherits "refuses", and composites say nothing of their parts; both may take NaN, so they are let
+    through, and a fit that fails is reported with its cause.
     """
     if isinstance(model, Pipeline):
         for _, step in model.steps:
             if step is not None and step != "passthrough" and not isinstance(step, _KEEP_NAN):
-                return _refuses_nan(step)
-        return False
+                return _refused(step)
+        return np.isinf
     composite = any(hasattr(value, "fit") for value in model.get_params(deep=True).values())
     if composite or not type(model).__module__.startswith("sklearn.") or hasattr(model, "transformers"):
-        return False
-    return not get_tags(model).input_tags.allow_nan
+        return None
+    return np.isinf if get_tags(model).input_tags.allow_nan else lambda X: ~np.isfinite(X)

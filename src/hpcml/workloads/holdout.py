@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.base import is_classifier
 from sklearn.model_selection import (
     GroupKFold,
     GroupShuffleSplit,
@@ -17,6 +16,7 @@ from sklearn.model_selection import (
 
 from hpcml.data import Dataset
 from hpcml.errors import DataError
+from hpcml.workloads.checks import classifies
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Split:
     groups: Any
     X_test: Any = None
     y_test: Any = None
+
+    @property
+    def arrays(self) -> list[Any]:
+        """What a fit takes: X, and y if there is one."""
+        return [self.X] if self.y is None else [self.X, self.y]
 
 
 def hold_out(data: Dataset, test_size: float | None, *, stratify: bool, shuffle: bool, seed: int) -> Split:
@@ -66,6 +71,11 @@ def hold_out(data: Dataset, test_size: float | None, *, stratify: bool, shuffle:
             *hints,
         ) from error
     y, groups = data.y, data.groups
+    if groups is not None and np.intersect1d(groups[train], groups[test]).size:
+        raise DataError(
+            f"{data.name}: workload.shuffle=false cuts through group {np.intersect1d(groups[train], groups[test])[0]}",
+            "sort the samples by group, change workload.test_size, or shuffle: workload.shuffle=true",
+        )
     return Split(
         data.X[train],
         None if y is None else y[train],
@@ -82,7 +92,7 @@ def folds_of(cv: Any, split: Split, model: Any) -> Any:
     ----------
     cv : int or splitter
     """
-    classifier = is_classifier(model)
+    classifier = classifies(model)
     if isinstance(cv, int) and split.groups is not None:
         return StratifiedGroupKFold(cv) if classifier else GroupKFold(cv)
     return check_cv(cv, split.y, classifier=classifier)
@@ -103,7 +113,7 @@ def count_folds(split: Split, cv: Any, model: Any) -> int:
             f"workload.cv={cv}: cannot be done with {len(split.X)} samples{held_out}: {error}",
             "use fewer folds, workload.cv=2, or more data; name the groups with data.groups=COLUMN",
         ) from error
-    if split.y is not None and is_classifier(model):
+    if split.y is not None and classifies(model):
         for number, (train, _) in enumerate(folds):
             if len(np.unique(split.y[train])) < 2:
                 raise DataError(

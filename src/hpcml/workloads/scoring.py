@@ -38,17 +38,34 @@ def resolve_scoring(scoring: Any, model: Any) -> Any:
     if isinstance(scoring, Mapping):
         return {str(name): _scorer(value) for name, value in scoring.items()}
     if isinstance(scoring, (list, tuple)):
-        return {str(value).rpartition(".")[2]: _scorer(value) for value in scoring}
+        names = [str(getattr(value, "__name__", value)).rpartition(".")[2] for value in scoring]
+        if len(set(names)) < len(names):
+            raise ConfigError(
+                f"workload.scoring: two scorers are called {max(names, key=names.count)}",
+                "give each a name: 'workload.scoring={a: ..., b: ...}'",
+            )
+        return dict(zip(names, map(_scorer, scoring), strict=True))
     return _scorer(scoring)
 
 
 def _scorer(value: Any) -> Any:
     if callable(value):
-        return value
+        return _checked(value, value)
     if not isinstance(value, str):
         raise ConfigError(f"workload.scoring={value!r}: neither a scorer's name nor a callable")
     if value in get_scorer_names():
         return get_scorer(value)
     if "." in value:
-        return locate(value, "workload.scoring")
+        return _checked(locate(value, "workload.scoring"), value)
     raise ConfigError(f"workload.scoring={value}: unknown", nearest(value, get_scorer_names(), most=5))
+
+
+def _checked(scorer: Any, given: Any) -> Any:
+    """Refuse a metric where a scorer belongs: it would fail on every fold, for it takes y_true and y_pred."""
+    if str(getattr(scorer, "__module__", "")).startswith("sklearn.metrics.") and hasattr(scorer, "__name__"):
+        raise ConfigError(
+            f"workload.scoring={given}: {scorer.__name__} is a metric of y_true and y_pred, not a scorer",
+            f"wrap it: {{_target_: sklearn.metrics.make_scorer, score_func: {{_target_: sklearn.metrics."
+            f"{scorer.__name__}, _partial_: true}}}}",
+        )
+    return scorer

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
-from sklearn.base import clone, is_classifier
+from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
 from hpcml.errors import ConfigError, WorkloadError, nearest
 from hpcml.files import plain
-from hpcml.workloads import failures, grid
+from hpcml.workloads import fits, grid
 from hpcml.workloads.backend import ReportingBackend
 from hpcml.workloads.base import Inputs, Outcome, Units
-from hpcml.workloads.checks import check_data, check_model, check_parameters
-from hpcml.workloads.failures import Failure
+from hpcml.workloads.checks import check_data, check_model, check_parameters, check_values, classifies
+from hpcml.workloads.fits import Fit
 from hpcml.workloads.holdout import Split, count_folds, folds_of, hold_out
 from hpcml.workloads.scoring import resolve_scoring
 
@@ -85,6 +85,11 @@ class Search:
                 f"workload.cv={self.cv!r}: neither a number of folds nor a splitter",
                 "for example workload.cv=5 or 'workload.cv={_target_: sklearn.model_selection.KFold, n_splits: 5}'",
             )
+        for name in ("stratify", "shuffle", "return_train_score"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"workload.{name}={getattr(self, name)}: must be true or false")
+        if not isinstance(self.refit, (bool, str)):
+            raise ConfigError(f"workload.refit={self.refit}: must be true, false or the name of a scorer")
         if not isinstance(self.n_iter, int) or self.n_iter < 1:
             raise ConfigError(f"workload.n_iter={self.n_iter}: must be a whole number, 1 or more")
         if self.test_size is not None and not (isinstance(self.test_size, (int, float)) and 0 <= self.test_size < 1):
@@ -97,6 +102,7 @@ class Search:
         check_model(inputs.model)
         for space in self._spaces():
             check_parameters(inputs.model, space, free=set(space))
+        check_values(inputs.model, varied=[name for space in self._spaces() for name in space])
         self._metrics(inputs)
         if inputs.data is None:
             raise ConfigError("data: a search needs some", "for example data=digits")
@@ -121,21 +127,20 @@ class Search:
     def split(self, inputs: Inputs) -> Split:
         """Hold out the test samples."""
         assert inputs.data is not None  # check() refuses it
-        stratify = self.stratify and inputs.data.y is not None and is_classifier(inputs.model)
+        stratify = self.stratify and inputs.data.y is not None and classifies(inputs.model)
         return hold_out(inputs.data, self.test_size, stratify=stratify, shuffle=self.shuffle, seed=inputs.seed)
 
     def run(self, inputs: Inputs, client: Client, units: Units) -> Outcome:
         """Search on the cluster, fit the best candidate on a worker, score it on the held-out samples."""
         split = self.split(inputs)
-        failed: list[Failure] = []
+        finished: list[Fit] = []
+        units.so_far = lambda: Outcome(tables={"fits": fits.table(finished), **fits.failure_tables(finished)})
 
         def report(call: Mapping[str, Any], result: Any) -> None:
-            if result.get("fit_error"):
-                number, fold = call["candidate_progress"][0], call["split_progress"][0]
-                failed.append(Failure(number, fold, call["parameters"], result["fit_error"]))
+            finished.append(Fit.of(call, result))
             units.advance()
 
-        backend = ReportingBackend(client, [split.X] if split.y is None else [split.X, split.y], report)
+        backend = ReportingBackend(client, split.arrays, report, fits.died)
         scoring, metric = self._metrics(inputs)
         search = self._searcher(inputs, split, scoring)
         started = time.monotonic()
@@ -143,20 +148,20 @@ class Search:
             with joblib.parallel_config(backend=backend, n_jobs=-1):
                 search.fit(split.X, split.y, groups=split.groups)
         except Exception as error:
-            raise _explain(error, sorted(failed, key=_place)) from error
-        failed.sort(key=_place)
+            raise _explain(error, fits.failed(finished), units.total - bool(self.refit)) from error
         results = search.cv_results_
         metrics: dict[str, Any] = {
             "n_candidates": len(results["params"]),
             "n_folds": search.n_splits_,
-            "n_failed_fits": len(failed),
+            "n_failed_fits": len(fits.failed(finished)),
             "search_s": time.monotonic() - started,
         }
         outcome = Outcome(
             metrics=metrics,
-            tables={"cv_results": _columns(results), **failures.table(failed)},
-            warnings=failures.warnings(failed, search.n_splits_),
+            tables={"cv_results": _columns(results), **fits.failure_tables(finished)},
+            warnings=fits.warnings(finished, search.n_splits_),
         )
+        units.so_far = lambda: outcome
         if metric is None:  # several scorers, and none of them to choose by
             return outcome
         scores = results[f"mean_test_{metric}"]
@@ -252,20 +257,15 @@ class _Worker:
     split: Split
 
     def call(self, function: Any, *args: Any) -> Any:
-        arrays = [self.split.X] if self.split.y is None else [self.split.X, self.split.y]
-        return self.client.submit(function, *args, *map(self.backend.scattered, arrays), pure=False).result()
+        data = map(self.backend.scattered, self.split.arrays)
+        return self.client.submit(function, *args, *data, pure=False).result()
 
 
-def _place(failure: Failure) -> tuple[int, int]:
-    return failure.candidate, failure.fold
-
-
-def _explain(error: Exception, failed: Sequence[Failure]) -> WorkloadError:
-    if failed:
+def _explain(error: Exception, failed: Sequence[Fit], planned: int) -> WorkloadError:
+    if len(failed) == planned:
         return WorkloadError(
-            f"all {len(failed)} fits failed; first cause: {failed[0].cause}",
+            f"all {planned} fits failed; first cause: {failed[0].cause}",
             f"with the parameters {grid.show(failed[0].parameters)}",
-            outcome=Outcome(tables=failures.table(failed)),
         )
     return WorkloadError(f"the search failed: {type(error).__name__}: {error}")
 

@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from hpcml import __version__, display, interrupt, runs
 from hpcml.errors import Cancelled, ConfigError, HpcmlError, nearest
 
@@ -40,7 +38,7 @@ def run(args: list[str]) -> int:
     from hpcml import launcher
 
     origin = launcher.Origin(["hpcml", "run", *args], composed.overrides, composed.choices, composed.config)
-    display.show_summary(Console(), launcher.run(spec, origin=origin))
+    display.show_summary(display.console(), launcher.run(spec, origin=origin))
     return 0
 
 
@@ -58,7 +56,7 @@ def plan(args: list[str]) -> int:
     if "--json" in args:
         print(json.dumps({"config": composed.config, **lines}, indent=2))
     else:
-        display.pairs(Console(), lines)
+        display.pairs(display.console(), lines)
     return 0
 
 
@@ -67,13 +65,17 @@ def list_runs(args: list[str]) -> int:
     from hpcml.record import summarise
 
     parser = _parser("list", "Show your runs.")
-    parser.add_argument("-n", type=int, default=20, help="how many, the latest (20)")
+    parser.add_argument("-n", type=int, metavar="N", help="the latest N (20; with --json all)")
     options = parser.parse_args(args)
-    found = [summarise(paths) for paths in list(runs.find_all(runs.roots(options.scratch)))[-options.n :]]
+    known = list(runs.find_all(runs.roots(options.scratch)))
+    most = len(known) if options.json and options.n is None else max(0, 20 if options.n is None else options.n)
+    found = [summarise(paths) for paths in known[len(known) - min(most, len(known)) :]]
     if options.json:
         print(json.dumps(found, indent=2))
-    elif found:
-        display.show_runs(Console(), found)
+    elif known:
+        display.show_runs(display.console(), found)
+        if len(found) < len(known):
+            print(f"{len(known) - len(found)} more: hpcml list -n {len(known)}")
     else:
         print("no runs yet: hpcml run experiment=digits_svc makes one; runs elsewhere: --scratch DIR")
     return 0
@@ -90,7 +92,7 @@ def status(args: list[str]) -> int:
     if options.json:
         print(json.dumps(found, indent=2))
     else:
-        display.show_run(Console(), found)
+        display.show_run(display.console(), found)
     return 0
 
 
@@ -162,13 +164,13 @@ def main(argv: Sequence[str]) -> int:
         print(f"cancelled by {cancelled}; nothing of it is left running{where}", file=sys.stderr)
         return cancelled.exit_code
     except HpcmlError as error:
-        display.show_error(Console(stderr=True), error)
+        display.show_error(display.console(stderr=True), error)
         return error.exit_code
-    except BrokenPipeError:  # `hpcml list | head`
+    except BrokenPipeError:  # `hpcml list --json | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        display.show_error(Console(stderr=True), _unexpected(error))
+        display.show_error(display.console(stderr=True), _unexpected(error))
         return 1
 
 

@@ -143,13 +143,18 @@ def local_size(spec: LocalSpec) -> Size:
     fitting = max(1, usable // (limit or 2 * MIN_WORKER_MEMORY))
     workers = spec.workers or min(max(1, CPU_COUNT // spec.threads), fitting)
     memory = limit or usable // workers
-    if memory < MIN_WORKER_MEMORY or workers * memory > MEMORY_LIMIT:
+    if limit is not None and workers * limit > MEMORY_LIMIT:
         raise ConfigError(
-            f"cluster.workers={workers}: with {format_size(memory)} each they do not fit this machine's "
-            f"{format_size(MEMORY_LIMIT)}; a worker needs {format_size(MIN_WORKER_MEMORY)} at least",
-            f"use cluster.workers={fitting} or fewer"
-            if limit is None or limit <= usable
-            else f"use cluster.memory_limit={format_size(usable / workers)}",
+            f"cluster.memory_limit={spec.memory_limit}: {workers} workers of that ask for more than this machine's "
+            f"{format_size(MEMORY_LIMIT)}",
+            f"use cluster.memory_limit={format_size(usable // workers)}"
+            + (f", or cluster.workers={fitting}" if limit <= usable else ""),
+        )
+    if memory < MIN_WORKER_MEMORY:
+        raise ConfigError(
+            f"cluster.workers={workers}: of this machine's {format_size(MEMORY_LIMIT)} each would get "
+            f"{format_size(memory)}; a worker needs {format_size(MIN_WORKER_MEMORY)} at least",
+            f"use cluster.workers={fitting} or fewer",
         )
     return Size(workers, spec.threads, memory)
 
@@ -172,14 +177,19 @@ def open_cluster(spec: LocalSpec, paths: RunPaths) -> Iterator[Cluster]:
     with contextlib.ExitStack() as stack:
         # Private: Dask puts it on the workers' sys.path, and its default is a directory in /tmp that all users share
         spill = stack.enter_context(_private_directory(spec.local_directory))
-        # A worker gets only what it computes now: when it dies, no other task is suspected with the killer.
-        settings = {"temporary-directory": spill, "distributed.scheduler.worker-saturation": 1.0}
+        settings = {
+            "temporary-directory": spill,
+            # a second try, and no more: on one machine a worker dies of what it computes, not of a failing node; who of
+            # the suspects is guilty finds the workload
+            "distributed.scheduler.allowed-failures": 1,
+        }
         stack.enter_context(dask.config.set(settings))
         stack.enter_context(_environment({name: str(size.threads) for name in THREAD_VARIABLES}))
         # Now and not with the first worker: starting it unblocks SIGINT in the thread that does (CPython's
         # multiprocessing.resource_tracker), and the workers would inherit that.
-        resource_tracker.ensure_running()
-        with interrupt.deferred(), interrupt.children_ignore_sigint():
+        with interrupt.children_ignore_terminal():
+            resource_tracker.ensure_running()
+        with interrupt.deferred(), interrupt.children_ignore_terminal():
             # No workers yet: this takes a tenth of a second, and whatever happens later there is something to close.
             dask_cluster = LocalCluster(
                 n_workers=0,
@@ -189,6 +199,7 @@ def open_cluster(spec: LocalSpec, paths: RunPaths) -> Iterator[Cluster]:
                 host=LOOPBACK,
                 security=Security.temporary(),
                 dashboard_address=f"{LOOPBACK}:0",
+                silence_logs=False,  # or it raises the level of every handler it finds, the run log's too
             )
             parts: list[Cluster] = []
 
@@ -323,11 +334,22 @@ def _private_directory(base: str | None) -> Iterator[str]:
     node_local = os.environ.get("PBS_JOBFS")
     if base is None and node_local and Path(node_local).is_dir():
         base = node_local
-    made = tempfile.mkdtemp(prefix="hpcml-", dir=base)
+    base = base or tempfile.gettempdir()
+    _remove_orphans(Path(base))
+    made = tempfile.mkdtemp(prefix=f"hpcml-{os.getpid()}-", dir=base)
     try:
         yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _remove_orphans(base: Path) -> None:
+    """Remove what runs of this user left behind that were killed before they could."""
+    for directory in base.glob("hpcml-*-*"):
+        pid = directory.name.split("-")[1]
+        with contextlib.suppress(OSError):
+            if pid.isdigit() and not psutil.pid_exists(int(pid)) and directory.stat().st_uid == os.getuid():
+                shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextlib.contextmanager

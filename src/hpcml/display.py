@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
     from hpcml.runs import RunPaths
 
 _COLOURS = {"DONE": "green", "RUNNING": "cyan", "FAILED": "red", "CANCELLED": "yellow", "LOST": "red"}
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on in silence: whoever read this has left, and a run must not end for that."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
+def console(stderr: bool = False) -> Console:
+    """Make a console on standard output or error."""
+    return _Console(stderr=stderr)
 
 
 def line(console: Console, text: str, style: str | None = None) -> None:

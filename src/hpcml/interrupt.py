@@ -95,13 +95,14 @@ def reopen() -> None:
 
 
 @contextlib.contextmanager
-def children_ignore_sigint() -> Iterator[None]:
-    """Block SIGINT in threads started inside, and so in the processes that those start.
+def children_ignore_terminal() -> Iterator[None]:
+    """Block SIGINT and SIGHUP in threads and processes started inside, and in those that they start.
 
-    A terminal sends Ctrl-C to the whole process group. Workers that get it die and are restarted by their nannies while
-    the head is closing them; the head alone has to decide. In the calling thread the signal stays pending meanwhile.
+    A terminal sends Ctrl-C, and a hang-up, to the whole process group. Workers that get it die and are restarted by
+    their nannies while the head is closing them; the head alone has to decide. In the calling thread the signals stay
+    pending meanwhile.
     """
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ import multiprocessing
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,15 +85,17 @@ class _Run:
         )
 
 
-def check(spec: RunSpec) -> tuple[Inputs, int]:
-    """Load the data and refuse what cannot work; starts nothing and writes nothing.
+@dataclass(frozen=True)
+class Checked:
+    """A spec that passed all checks: what its workload computes on, in how many units, and what gave doubts."""
 
-    Returns
-    -------
-    Inputs
-        What the workload computes on.
-    int
-        The number of units of work.
+    inputs: Inputs
+    units: int
+    warnings: list[str]
+
+
+def check(spec: RunSpec) -> Checked:
+    """Load the data and refuse what cannot work; starts nothing and writes nothing.
 
     Raises
     ------
@@ -101,8 +104,17 @@ def check(spec: RunSpec) -> tuple[Inputs, int]:
     runs.check_root(spec.scratch)
     local_size(spec.cluster)
     results.check_model_format(spec.model, spec.model_format)
-    inputs = Inputs(None if spec.data is None else data.load(spec.data), spec.model, spec.seed)
-    return inputs, spec.workload.check(inputs)
+    lacking = [name for name in ("check", "describe", "run") if not hasattr(spec.workload, name)]
+    if lacking:
+        raise ConfigError(
+            f"workload: a {type(spec.workload).__name__} is no workload: it has no {' and no '.join(lacking)}",
+            "hpcml.workloads.base.Workload says what one is; hpcml.Search is one",
+        )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        inputs = Inputs(None if spec.data is None else data.load(spec.data), spec.model, spec.seed)
+        units = spec.workload.check(inputs)
+    return Checked(inputs, units, list(dict.fromkeys(str(warning.message) for warning in caught)))
 
 
 def describe_run(spec: RunSpec, inputs: Inputs) -> list[str]:
@@ -122,14 +134,15 @@ def plan(spec: RunSpec) -> dict[str, str]:
     ------
     ConfigError
     """
-    inputs, units = check(spec)
-    computed, *on = describe_run(spec, inputs)
+    checked = check(spec)
+    computed, *on = describe_run(spec, checked.inputs)
     return {
         "compute": computed,
         "data": " ".join(on) or "none",
-        "units of work": str(units),
+        "units of work": str(checked.units),
         "cluster": str(local_size(spec.cluster)),
         "results": f"{runs.scratch_root(spec.scratch)}/RUN, the model as {spec.model_format}",
+        **({"warnings": "; ".join(checked.warnings)} if checked.warnings else {}),
     }
 
 
@@ -159,14 +172,15 @@ def run(spec: RunSpec, *, origin: Origin | None = None, console: Console | None 
     KeyboardInterrupt, SystemExit
         After Ctrl-C, or SIGTERM and SIGHUP, once the cluster is closed and the record written.
     """
-    if multiprocessing.parent_process() is not None:
+    # as multiprocessing itself tells it (spawn._check_not_importing_main); its public parent_process() is set later
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise ConfigError(
             "hpcml.run() was called again in a worker process, which imports your script anew",
             'put what starts the run behind: if __name__ == "__main__":',
         )
     with interrupt.installed() as ours:
         try:
-            return _run(spec, origin or Origin(), console or Console(stderr=True))
+            return _run(spec, origin or Origin(), console or display.console(stderr=True))
         except Cancelled as cancelled:
             if not ours:
                 raise
@@ -209,7 +223,8 @@ def _run(spec: RunSpec, origin: Origin, console: Console) -> Record:
 
 
 def _execute(spec: RunSpec, current: _Run, console: Console) -> None:
-    inputs, current.units.total = check(spec)
+    checked = check(spec)
+    inputs, current.units.total, current.warnings = checked.inputs, checked.units, checked.warnings
     display.show_start(console, current.paths, describe_run(spec, inputs))
     with open_cluster(spec.cluster, current.paths) as cluster:
         current.cluster = cluster
@@ -233,8 +248,8 @@ def _execute(spec: RunSpec, current: _Run, console: Console) -> None:
 
 def _save(spec: RunSpec, current: _Run) -> None:
     with interrupt.deferred():
-        current.model, warnings = results.save(current.outcome, current.paths, spec.model_format)
-        current.warnings += warnings
+        current.model, doubts = results.save(current.outcome, current.paths, spec.model_format)
+        current.warnings += doubts
 
 
 def _save_what_there_is(spec: RunSpec, current: _Run, error: BaseException) -> None:

@@ -35,7 +35,9 @@ def check_model_format(model: Any, model_format: str) -> None:
         import skops.io
 
         try:
-            skops.io.dumps(model)
+            dumped = skops.io.dumps(model)
+            # what it writes by name, such as a lambda, need not be found again by that name
+            skops.io.loads(dumped, trusted=skops.io.get_untrusted_types(data=dumped))
         except Exception as error:
             raise ConfigError(
                 f"model_format=skops: {type(model).__name__} is not skops-safe: {type(error).__name__}: {error}",
@@ -98,14 +100,25 @@ def _save_model(model: Any, paths: RunPaths, model_format: str) -> tuple[str, li
     if model_format == "joblib":
         import joblib
 
-        with replacing(path) as aside:
-            joblib.dump(model, aside)
+        try:
+            with replacing(path) as aside:
+                joblib.dump(model, aside)
+        except OSError:
+            raise
+        except Exception as error:
+            raise ResultsError(
+                f"the fitted model cannot be saved: {type(error).__name__}: {error}", "everything else is saved"
+            ) from error
         return f"joblib.load('{path}')", []
     import skops.io
 
     try:
         with replacing(path) as aside:
             skops.io.dump(model, aside)
+            untrusted = skops.io.get_untrusted_types(file=aside)
+            nameless = [name for name in untrusted if "<" in name]
+            if nameless:
+                raise TypeError(f"nothing is found again by the name {nameless[0]}")
     except OSError:
         raise
     except Exception as error:
@@ -114,7 +127,6 @@ def _save_model(model: Any, paths: RunPaths, model_format: str) -> tuple[str, li
         log.warning("skops cannot write the fitted model", exc_info=True)
         how, _ = _save_model(model, paths, "joblib")
         return how, [f"the fitted model is not skops-safe ({type(error).__name__}: {error}); it is saved as a pickle"]
-    untrusted = skops.io.get_untrusted_types(file=path)
     return f"skops.io.load('{path}'{f', trusted={untrusted}' if untrusted else ''})", []
 
 

@@ -62,7 +62,7 @@ def _import(parts: list[str], key: str, path: str) -> tuple[Any, int]:
                     "install its package, or start hpcml in the directory that holds the file",
                 ) from error
             raise ConfigError(f"{key}={path}: importing '{name}' failed: {error}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ConfigError(f"{key}={path}: importing '{name}' failed: {type(error).__name__}: {error}") from error
     return found, depth
 

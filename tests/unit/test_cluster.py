@@ -58,10 +58,19 @@ class TestSize:
         assert (size.workers, size.memory) == (workers, memory)
 
     def test_too_many_for_the_memory(self) -> None:
-        with pytest.raises(ConfigError, match=r"cluster.workers=100: .*\n  use cluster.workers=\d+ or fewer"):
+        with pytest.raises(
+            ConfigError, match=r"cluster.workers=100: .* each would get .*\n  use cluster.workers=\d+ or fewer"
+        ):
             local_size(LocalSpec(workers=100))
-        with pytest.raises(ConfigError, match=r"use cluster.workers=2 or fewer"):
+        with pytest.raises(
+            ConfigError,
+            match=r"cluster.memory_limit=4GB: 3 workers .*\n  use cluster.memory_limit=3GB, or cluster.workers=2",
+        ):
             local_size(LocalSpec(workers=3, memory_limit="4GB"))
+
+    def test_too_much_for_one(self) -> None:
+        with pytest.raises(ConfigError, match=r"use cluster.memory_limit=9GB$"):
+            local_size(LocalSpec(memory_limit="400GB"))
 
 
 def test_threads_of_worker_and_libraries(cluster: Cluster) -> None:
@@ -144,6 +153,17 @@ def test_another_user_is_refused(cluster: Cluster, ordinary_user: Sequence[str])
         [*ordinary_user, sys.executable, "-c", code, address], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout.splitlines() == ["uid 65534", "tcp refused", "tls refused"], done.stderr
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    orphan, living = tmp_path / f"hpcml-{dead.pid}-abc", tmp_path / f"hpcml-{os.getpid()}-abc"
+    orphan.mkdir()
+    living.mkdir()
+    with open_cluster(LocalSpec(workers=1, local_directory=str(tmp_path)), RunPaths(tmp_path)):
+        assert not orphan.exists()
+        assert living.exists()
 
 
 def test_workers_that_do_not_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

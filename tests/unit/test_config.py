@@ -79,6 +79,24 @@ def test_splitters_and_scorers_are_built() -> None:
     assert callable(spec.workload.scoring["f"])
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "~/a.csv",
+        "été.csv",
+        "q'q.csv",
+        "a#b$c.csv",
+        "x=y.csv",
+        "a,b (1).csv",
+        'say "hi".csv',
+        "back\\slash",
+        "/x y/z.csv",
+    ],
+)
+def test_a_value_is_taken_as_it_stands(path: str) -> None:
+    assert composed("data=csv", f"data.path={path}").config["data"]["path"] == path
+
+
 class TestPresetsDoNotLeak:
     def test_another_class_gets_its_own_defaults(self) -> None:
         model = build("model._target_=sklearn.ensemble.RandomForestClassifier").model
@@ -186,6 +204,7 @@ MISTAKES = [
     (["--info", "config", "model=svcc"], ["model=svcc", "nearest: svc"]),
     (["workload.stratify=no_"], ["workload.stratify=no_", "true or false"]),
     (["workload.refit=3"], ["workload.refit=3", "name of a scorer"]),
+    (["data=npy", "data.path=X.npy", "data.targt=y.npy", "data.gropus=g"], ["ArrayFile() has no", "nearest: target"]),
     (["model.gama=3"], ["SVC() has no 'gama'", "nearest: gamma"]),
     (["+model.gama=3"], ["model.gama", "SVC() has no 'gama'", "nearest: gamma"]),
     (["+model.C=3"], ["+model.C", "type model.C=3"]),

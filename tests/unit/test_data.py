@@ -100,6 +100,9 @@ class TestTables:
             ("a,a,y\n1,2,0\n", "column names stand twice: a"),
             ("y\n1\n", "no column is left"),
             ("a,y\n1,1\n2,\n", "y has 1 missing values"),
+            ("a,y\n1,rose\n2,\n", "y has 1 missing values"),
+            ("a;y\n1;2\n", "no such column(.|\n)*separator another one"),
+            ("a;y\n1,5;2\n", "Expected 1 columns, got 2(.|\n)*separator another one"),
             ("when,y\n2026-01-01,1\n", "column 'when' is not numeric"),
         ],
     )
@@ -109,6 +112,15 @@ class TestTables:
         with pytest.raises(DataError, match=message) as caught:
             TableFile(path=str(path), target="y").load()
         assert str(path) in str(caught.value)
+
+    def test_text_that_is_not_utf8(self, tmp_path: Path) -> None:
+        (tmp_path / "a.csv").write_bytes("a,y\n1,café\n2,thé\n".encode("latin-1"))
+        with pytest.raises(DataError, match=r"column 'y' is not UTF-8 text\n  convert it: iconv -f latin1"):
+            TableFile(path=str(tmp_path / "a.csv"), target="y").load()
+
+    def test_an_empty_path(self) -> None:
+        with pytest.raises(DataError, match=r"data.path is empty"):
+            TableFile(path="")
 
     def test_missing_file(self) -> None:
         with pytest.raises(DataError, match=r"/no/such.csv: cannot be read: No such file or directory"):

@@ -92,6 +92,11 @@ def test_what_skops_cannot_write_is_told_before_the_run() -> None:
     check_model_format(make_pipeline(FunctionTransformer(np.log1p), SVC()), "skops")
 
 
+def test_what_skops_could_not_load_again_is_told_too() -> None:
+    with pytest.raises(ConfigError, match="not skops-safe"):
+        check_model_format(make_pipeline(FunctionTransformer(lambda X: X), SVC()), "skops")
+
+
 def test_what_cannot_be_pickled_is_told_before_the_run() -> None:
     model = make_pipeline(FunctionTransformer(lambda X: X), SVC())
     with pytest.raises(ConfigError, match=r"model_format=joblib: Pipeline cannot be pickled(.|\n)*model_format=none"):

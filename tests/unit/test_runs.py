@@ -231,7 +231,7 @@ except Cancelled as c:
     def test_threads_started_inside_are_deaf_to_ctrl_c(self) -> None:
         from hpcml import interrupt
 
-        with interrupt.children_ignore_sigint(), ThreadPoolExecutor(1) as pool:
+        with interrupt.children_ignore_terminal(), ThreadPoolExecutor(1) as pool:
             inside = pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, set()).result()
         assert signal.SIGINT in inside
         assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())

@@ -129,6 +129,8 @@ class Picky(ClassifierMixin, BaseEstimator):
     def fit(self, X: Any, y: Any) -> Picky:
         if self.value == 666:
             os._exit(1)
+        if self.value == 665:
+            raise SystemExit(5)
         if self.value < 0:
             raise RuntimeError(f"value {self.value} is no good")
         self.classes_ = np.unique(y)
@@ -194,11 +196,20 @@ class TestFailures:
         assert "candidate 1 (value=666) failed in 2 of 2 folds: RuntimeError: every worker" in outcome.warnings[0]
         assert [score is None for score in scores(outcome)] == [False, True, False]
 
+    def test_a_fit_that_wants_to_end_the_process(self, cluster: Cluster) -> None:
+        outcome = search(cluster, inputs(IRIS, Picky()), grid={"value": [0, 665]})
+        assert "candidate 1 (value=665) failed in 3 of 3 folds: RuntimeError: SystemExit: 5" in outcome.warnings[0]
+        with pytest.raises(WorkloadError, match="RuntimeError: SystemExit: 5"):
+            search(cluster, inputs(IRIS, Picky()), grid={"value": [665]})
+
     def test_a_scorer_that_fails_everywhere(self, cluster: Cluster) -> None:
+        def scorer(model: Any, X: Any, y: Any) -> float:
+            raise RuntimeError("none of them")
+
         with pytest.raises(
-            WorkloadError, match=r"no candidate has a score; first cause: .*multi_class must be"
+            WorkloadError, match="no candidate has a score; first cause: RuntimeError: none of"
         ) as caught:
-            search(cluster, inputs(IRIS, SVC()), scoring="roc_auc")
+            search(cluster, inputs(IRIS, SVC()), scoring=scorer)
         assert "cv_results" in caught.value.outcome.tables
 
     def test_a_refit_that_fails_keeps_the_scores(self, cluster: Cluster) -> None:
@@ -215,6 +226,22 @@ class TestFailures:
         with pytest.raises(WorkloadError, match="could not be scored: RuntimeError: not these") as caught:
             search(cluster, inputs(IRIS, SVC()), scoring=scorer, test_size=0.2)
         assert isinstance(caught.value.outcome.model, SVC)
+
+
+def several(model: Any, X: Any, y: Any) -> dict[str, float]:
+    accuracy = float((model.predict(X) == y).mean())
+    return {"a": accuracy, "b": 1 - accuracy}
+
+
+def test_one_scorer_that_gives_several_scores(cluster: Cluster) -> None:
+    chosen = search(cluster, inputs(IRIS, SVC()), grid={"C": [0.001, 1]}, scoring=several, refit="a")
+    assert chosen.metrics["best_params"] == {"C": 1}
+    assert set(chosen.metrics["test_scores"]) == {"a", "b"}
+    workload = Search(grid={"C": [0.001, 1]}, scoring=several)
+    open_ended = workload.run(inputs(IRIS, SVC()), cluster.client, Units(7))
+    assert open_ended.model is None
+    assert "workload.refit=NAME" in open_ended.warnings[-1]
+    assert "C=1" in open_ended.summary["best a"]
 
 
 def test_several_scores_and_no_choice(cluster: Cluster) -> None:
@@ -261,6 +288,13 @@ class TestChecks:
             (inputs(IRIS, SVC(C="abc")), {}, "model: The 'C' parameter of SVC must be a float"),
             (inputs(IRIS, make_pipeline(SVC(C=-1))), {}, "model: The 'C' parameter of SVC must be a float"),
             (inputs(IRIS, SVC()), {"scoring": "sklearn.metrics.accuracy_score"}, "is a metric of y_true and y_pred"),
+            (inputs(IRIS, SVC()), {"scoring": "f1"}, "f1_score does not go with this target: .*multiclass"),
+            (inputs(IRIS, SVC()), {"scoring": lambda y_true, y_pred: 0}, "a scorer takes estimator, X and y"),
+            (
+                inputs(IRIS, SVC()),
+                {"method": "random", "grid": {"C": loguniform(0, 1)}},
+                "workload.grid.C: (nothing can be drawn|what is drawn)",
+            ),
             (inputs(IRIS, SVC()), {"scoring": [len, "nope.len"], "refit": "len"}, "two scorers are called len"),
             (inputs((IRIS[0], np.r_[np.inf, IRIS[0][1:, 0]]), SVC()), {}, "1 values of the target are infinite"),
             (inputs((IRIS[0], np.array([1, "a"] * 75, dtype=object)), SVC()), {}, "the target mixes types"),

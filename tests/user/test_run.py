@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -181,7 +182,7 @@ class TestBadInput:
             (["data=iris", "workload.cv=1000"], "cannot be done with 112 samples"),
             (["data=custom", "data._target_=mine.broken"], "RuntimeError: this loader is broken"),
             (["workload.grid={gama: [1]}"], "SVC() has no 'gama'"),
-            (["cluster.workers=100000"], "do not fit this machine"),
+            (["cluster.workers=100000"], "a worker needs 384MB at least"),
             (["cluster.local_directory=/no/such"], "cluster.local_directory=/no/such: not a directory"),
         ],
     )
@@ -233,6 +234,16 @@ class TestBadInput:
         assert done.returncode == 2
         assert f"scratch={full}: cannot write 1MB there: No space left on device" in done.stderr
         assert left == []
+
+
+def test_a_reader_that_leaves_does_not_end_the_run(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m hpcml run data=iris cluster.workers=1 2>&1 | head -1"
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, timeout=100, check=True, capture_output=True)
+    paths = only_run(tmp_path / "runs")
+    deadline = time.monotonic() + 30
+    while not paths.record.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert read(paths.record)["state"] == "DONE"
 
 
 def test_plan_starts_and_writes_nothing(hpcml: Hpcml, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hpcml import targets
 from hpcml.config.complaints import OPEN_GROUPS, check_closed, translate, typed_override
-from hpcml.config.presets import drop_leaks, replacing_lists, replacing_merged
+from hpcml.config.presets import drop_leaks, literal, replacing_lists, replacing_merged
 from hpcml.errors import ConfigError, HpcmlError, nearest
 from hpcml.runs import scratch_root
 from hpcml.spec import LocalSpec, RunSpec
@@ -74,6 +74,7 @@ def compose(prog: str, args: Sequence[str]) -> Composed | None:
     """
     with _argv([prog, *args]), _full_errors():
         flags = get_args_parser().parse_args()
+        flags.overrides = [literal(text) for text in flags.overrides]
         if flags.multirun:
             raise ConfigError(
                 "--multirun runs one job after the other and waits for each",
@@ -140,7 +141,9 @@ def _compose(flags: Any) -> tuple[DictConfig, dict[str, str | None]]:
 def _without(failed: str | None, overrides: Sequence[str], given: Sequence[str]) -> DictConfig | None:
     """Compose again with as many overrides as go: what the names in the failed one are compared with."""
     found: list[DictConfig] = []
-    for attempt in ([text for text in overrides if text.lstrip("+") != failed], []):
+    # then those that choose: options of groups, and classes
+    choices = [text for text in overrides if "." not in text.partition("=")[0] or "._target_=" in text]
+    for attempt in ([text for text in overrides if text.lstrip("+") != failed], choices, []):
         with contextlib.suppress(Exception), _argv([sys.argv[0], *attempt, *given]):
             _main(found.append)
             return found[0]

@@ -9,11 +9,13 @@ line, or in an experiment.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigTypeError
 
@@ -94,6 +96,25 @@ def _replace(overrides: Sequence[str], keys: Collection[str]) -> list[str]:
         [f"~{text.partition('=')[0]}", f"+{text}"] if text.partition("=")[0] in keys else [text] for text in overrides
     ]
     return [text for texts in mended for text in texts]
+
+
+def literal(text: str) -> str:
+    """Quote a value that Hydra's grammar has no reading for, such as ``data.path=~/flowers (1).csv``.
+
+    What begins as a list or a mapping is left alone: there a mistake is more likely than a file's name. So is what
+    Hydra can read, but for values with commas: those are many runs to Hydra, which there are not here.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not value or value[0] in "[{" or "${" in value:
+        return text
+    try:
+        if not OverridesParser.create().parse_override(text).is_sweep_override():
+            return text
+    except HydraException:
+        pass
+    # in Hydra's quotes only quotes are escaped, and backslashes in front of them
+    escaped = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value)
+    return f'{key}="{escaped}"'
 
 
 def _class(node: Any) -> Any:

@@ -65,7 +65,9 @@ class Dataset:
         shape = f"{self.X.shape[0]} samples x {self.X.shape[1]} features"
         if self.y is None:
             return f"{self.name}: {shape}, no target"
-        if self.y.dtype.kind in "OUSb" or (self.y.dtype.kind in "iu" and self.y.ndim == 1):
+        if self.y.ndim > 1:
+            return f"{self.name}: {shape}, {self.y.shape[1]} targets"
+        if self.y.dtype.kind in "OUSb" or self.y.dtype.kind in "iu":
             return f"{self.name}: {shape}, {len(np.unique(self.y))} distinct targets"
         return f"{self.name}: {shape}, continuous target"
 
@@ -119,7 +121,7 @@ def load(source: Any) -> Dataset:
             source = source.load()
     except HpcmlError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(f"{name} failed: {type(error).__name__}: {error}") from error
     if isinstance(source, Dataset):
         return source if source.name != "data" else replace(source, name=name)

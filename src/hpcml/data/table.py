@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ class TableFile:
     header: bool = True
 
     def __post_init__(self) -> None:
+        if str(self.path) == "":
+            raise DataError("data.path is empty", "type data.path=FILE")
         if isinstance(self.drop, str):  # data.drop=id, without the brackets of a list
             object.__setattr__(self, "drop", (self.drop,))
 
@@ -62,7 +65,10 @@ class TableFile:
         named = {"target": self.target, "groups": self.groups, **{f"drop[{i}]": d for i, d in enumerate(self.drop)}}
         for key, name in named.items():
             if name is not None and name not in columns:
-                raise DataError(f"data.{key}={name}: {self.path} has no such column", nearest(name, columns))
+                hints = [nearest(name, columns)]
+                if len(columns) == 1:
+                    hints.append("there is one column only: is the separator another one? 'data.delimiter=\";\"'")
+                raise DataError(f"data.{key}={name}: {self.path} has no such column", *hints)
         if table.num_rows == 0:
             raise DataError(f"{self.path}: has a header but no rows")
         features = [name for name in columns if name not in {self.target, self.groups, *self.drop}]
@@ -70,14 +76,14 @@ class TableFile:
             raise DataError(f"{self.path}: no column is left for the features", f"columns: {', '.join(columns)}")
         return Dataset(
             X=np.column_stack([self._feature(table, name) for name in features]),
-            y=_labels(table, self.target),
-            groups=_labels(table, self.groups),
+            y=self._labels(table, self.target),
+            groups=self._labels(table, self.groups),
             feature_names=tuple(features),
             name=self.path,
         )
 
     def _read(self) -> pa.Table:
-        path = Path(self.path).expanduser()
+        path = Path(str(self.path)).expanduser()
         try:
             path.stat()  # PyArrow's own message for a missing file repeats the path and names no reason
             if path.is_dir() or path.suffix in {".parquet", ".pq"}:
@@ -86,12 +92,15 @@ class TableFile:
                 path,
                 read_options=pyarrow.csv.ReadOptions(autogenerate_column_names=not self.header),
                 parse_options=pyarrow.csv.ParseOptions(delimiter=self.delimiter),
+                # an empty cell of a text column is a missing value, as it is in any other column
+                convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False),
             )
         except OSError as error:
             raise DataError(f"{self.path}: cannot be read: {error.strerror or error}") from error
         except (pa.ArrowException, ValueError) as error:
             # ragged lines, an empty file, a damaged footer: PyArrow says which line and why
-            raise DataError(f"{self.path}: cannot be read: {error}") from error
+            hints = ["is the separator another one? 'data.delimiter=\";\"'"] if "columns, got" in str(error) else []
+            raise DataError(f"{self.path}: cannot be read: {error}", *hints) from error
 
     def _feature(self, table: pa.Table, name: str) -> Any:
         column = table[name]
@@ -106,9 +115,15 @@ class TableFile:
         # a missing value becomes NaN; whether the model takes those is checked later
         return column.cast(pa.float64()).to_numpy()
 
-
-def _labels(table: pa.Table, name: str | None) -> Any:
-    return None if name is None else table[name].to_numpy()
+    def _labels(self, table: pa.Table, name: str | None) -> Any:
+        if name is None:
+            return None
+        if pa.types.is_binary(table[name].type):  # what PyArrow makes of text that is not UTF-8
+            raise DataError(
+                f"{self.path}: column '{name}' is not UTF-8 text",
+                f"convert it: iconv -f latin1 -t utf8 {shlex.quote(str(self.path))} > utf8.csv",
+            )
+        return table[name].to_numpy()
 
 
 def _example(column: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
 # Called in the client's event loop with one call's keyword arguments and its result.
 Report = Callable[[Mapping[str, Any], Any], None]
 
-# Called there with a function, its arguments and keyword arguments, when every worker that tried the call died. Gives
-# the call's result instead, or raises.
-Died = Callable[[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]], Any]
+# Called with a function, its arguments and keyword arguments, and what happened, when a call did not come to an end:
+# every worker that tried it died, or it wanted to end the process. Gives the call's result instead, or raises.
+Died = Callable[[Callable[..., Any], tuple[Any, ...], Mapping[str, Any], str], Any]
+
+_KILLED = "every worker that tried this fit died; most often for want of memory"
 
 
 class ReportingBackend(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no types
@@ -49,6 +52,7 @@ class ReportingBackend(DaskDistributedBackend):  # type: ignore[misc]  # joblib 
         self._scatter = list(scatter)  # keeps the ids the same
         self.data_futures = {id(array): future for array, future in zip(scatter, futures, strict=True)}
         self._report, self._died = report, died
+        self._suspects: list[tuple[Any, _Finish]] = []
 
     def scattered(self, array: Any) -> Future[Any]:
         """Give the future of an array that was scattered."""
@@ -60,29 +64,41 @@ class ReportingBackend(DaskDistributedBackend):  # type: ignore[misc]  # joblib 
 
     async def _to_func_args(self, func: Any) -> tuple[Batch, Any]:
         _, tasks = await super()._to_func_args(func)
-        return _SequentialBatch(tasks), tasks
+        return _SequentialBatch(tasks, self._died), tasks
 
     def submit(self, func: Any, callback: Callable[[Any], None] | None = None) -> Any:
         return super().submit(func, _Finish(self, func.items, callback))
 
     async def _collect(self) -> None:
-        # As joblib's own, but that a batch whose workers died is finished with what `died` makes of it.
+        # As joblib's own, but for batches whose workers died. Dask suspects all that the dead workers had been given:
+        # so each call is tried again when nothing else is under way, and what kills a worker then is guilty.
         while self._continue:
             async for future, result in self.waiting_futures:
                 waiting, finish = self._results.pop(future), self._callbacks.pop(future)
-                if future.status == "error":
-                    try:
-                        if not isinstance(result[1], KilledWorker):
-                            raise result[1]
-                        out: Any = [self._died(*call) for call in finish.calls]
-                    except Exception as error:
-                        waiting.set_exception(error)
-                        continue
+                if future.status != "error":
+                    waiting.set_result(result)
+                    finish(result)
+                elif isinstance(result[1], KilledWorker):
+                    self._suspects.append((waiting, finish))
                 else:
-                    out = result
-                waiting.set_result(out)
-                finish(out)
+                    waiting.set_exception(result[1])
+            if self._suspects:
+                waiting, finish = self._suspects.pop(0)
+                try:
+                    out = [await self._alone(*call) for call in finish.calls]
+                except Exception as error:
+                    waiting.set_exception(error)
+                else:
+                    waiting.set_result(out)
+                    finish(out)
             await asyncio.sleep(0.01)
+
+    async def _alone(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        batch, tasks = await self._to_func_args(SimpleNamespace(items=[(function, args, kwargs)]))
+        try:
+            return (await self.client.submit(batch, tasks=tasks, pure=False))[0]
+        except KilledWorker:
+            return self._died(function, args, kwargs, _KILLED)
 
 
 def _itself(array: Any) -> Any:
@@ -115,6 +131,16 @@ class _SequentialBatch(Batch):  # type: ignore[misc]
     task from within a task, which takes several times as long (benchmarks/nested.py).
     """
 
+    def __init__(self, tasks: Any, died: Died) -> None:
+        super().__init__(tasks)
+        self._died = died
+
     def __call__(self, tasks: Any = None) -> list[Any]:
         with joblib.parallel_config(backend="sequential"):
-            return [function(*args, **kwargs) for function, args, kwargs in tasks]
+            return [self._call(*task) for task in tasks]
+
+    def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (SystemExit, KeyboardInterrupt) as error:  # Dask would wait for ever for what its thread has left
+            return self._died(function, args, kwargs, f"{type(error).__name__}: {error}")

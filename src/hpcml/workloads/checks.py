@@ -111,7 +111,10 @@ def check_data(data: Dataset, model: Any) -> None:
     classifier, regressor = classifies(model), regresses(model)
     name = type(model).__name__
     if data.y is None and (classifier or regressor):
-        raise DataError(f"{data.name}: {name} needs a target, and there is none", "name the column: data.target=COLUMN")
+        raise DataError(
+            f"{data.name}: {name} needs a target, and there is none",
+            "name it: data.target=COLUMN, or of .npy files data.target=y.npy",
+        )
     if data.y is not None and data.y.dtype.kind == "f" and not np.isfinite(data.y).all():
         raise DataError(f"{data.name}: {int((~np.isfinite(data.y)).sum())} values of the target are infinite")
     if data.y is not None and classifier:

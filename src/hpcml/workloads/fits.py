@@ -112,16 +112,19 @@ def warnings(fits: Sequence[Fit], folds: int) -> list[str]:
 
 
 class _Dead(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Stands in for an estimator whose workers died: its fit fails as any other may."""
+    """Stands in for an estimator whose fit did not come to an end: this one fails as any other may."""
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
 
     def set_params(self, **_: Any) -> _Dead:
         return self
 
     def fit(self, *_: Any, **__: Any) -> None:
-        raise RuntimeError("every worker that tried this fit, or one of its batch, died; most often for want of memory")
+        raise RuntimeError(self.reason)
 
 
-def died(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Give the result of a ``_fit_and_score`` whose workers died: that of a fit that failed."""
+def died(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], reason: str) -> Any:
+    """Give the result of a ``_fit_and_score`` that did not come to an end: that of a fit that failed."""
     _, *data = args
-    return function(_Dead(), *data, **kwargs)
+    return function(_Dead(reason), *data, **kwargs)

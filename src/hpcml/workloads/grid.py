@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,6 +50,25 @@ def _check_values(name: str, values: Any, method: str) -> None:
         raise ConfigError(f"workload.grid.{name}={values!r}: not a list", f"write [{values}]")
     elif len(values) == 0:
         raise ConfigError(f"workload.grid.{name}=[]: an empty list leaves no candidate")
+
+
+def check_distributions(space: Space) -> None:
+    """Draw once from every distribution: bad parameters of one show up only then.
+
+    Raises
+    ------
+    ConfigError
+    """
+    for name, values in space.items():
+        if not hasattr(values, "rvs"):
+            continue
+        try:
+            drawn = values.rvs(random_state=0)
+            bad = isinstance(drawn, float) and math.isnan(drawn)
+        except Exception as error:
+            raise ConfigError(f"workload.grid.{name}: nothing can be drawn from it: {error}") from error
+        if bad:
+            raise ConfigError(f"workload.grid.{name}: what is drawn from it is NaN", "check its parameters")
 
 
 def count(spaces: Sequence[Space], method: str, n_iter: int) -> int:

@@ -108,16 +108,19 @@ def count_folds(split: Split, cv: Any, model: Any) -> int:
     try:
         folds = list(folds_of(cv, split, model).split(split.X, split.y, split.groups))
     except ValueError as error:
+        hint = "use fewer folds, workload.cv=2, or more data"
+        if "group" in str(error):
+            hint = "name the groups with data.groups=COLUMN; there must be as many of them as folds"
         held_out = "" if split.X_test is None else f" ({len(split.X_test)} more are held out for the test)"
         raise DataError(
             f"workload.cv={cv}: cannot be done with {len(split.X)} samples{held_out}: {error}",
-            "use fewer folds, workload.cv=2, or more data; name the groups with data.groups=COLUMN",
+            hint,
         ) from error
     if split.y is not None and classifies(model):
         for number, (train, _) in enumerate(folds):
             if len(np.unique(split.y[train])) < 2:
                 raise DataError(
                     f"workload.cv={cv}: fold {number} would be fitted on one class only",
-                    "use a splitter that shuffles or stratifies, for example sklearn.model_selection.StratifiedKFold",
+                    "the samples of a class are too few or lie together: shuffle, stratify, or take other groups",
                 )
     return len(folds)

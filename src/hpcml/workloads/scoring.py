@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.metrics import get_scorer, get_scorer_names
 
 from hpcml.errors import ConfigError, nearest
 from hpcml.targets import locate
+from hpcml.workloads.base import Inputs
+from hpcml.workloads.checks import classifies, regresses
 
 
 def resolve_scoring(scoring: Any, model: Any) -> Any:
@@ -68,4 +72,46 @@ def _checked(scorer: Any, given: Any) -> Any:
             f"wrap it: {{_target_: sklearn.metrics.make_scorer, score_func: {{_target_: sklearn.metrics."
             f"{scorer.__name__}, _partial_: true}}}}",
         )
+    try:
+        inspect.signature(scorer).bind("estimator", "X", "y")
+    except TypeError as error:
+        raise ConfigError(
+            f"workload.scoring={given}: a scorer takes estimator, X and y, and this takes others: {error}",
+            "wrap a metric of y_true and y_pred with sklearn.metrics.make_scorer",
+        ) from error
+    except ValueError:  # some compiled callables have no signature
+        pass
     return scorer
+
+
+# More samples say no more of a scorer.
+_ENOUGH = 2000
+
+
+def check_scores(scoring: Any, inputs: Inputs) -> None:
+    """Try scikit-learn's own scorers on a model that has learnt nothing: some do not go with some targets.
+
+    Raises
+    ------
+    ConfigError
+        For example for ``f1``, which takes two classes, on data with three.
+    """
+    data = inputs.data
+    if data is None or data.y is None or not (classifies(inputs.model) or regresses(inputs.model)):
+        return
+    dummy = DummyClassifier(strategy="prior") if classifies(inputs.model) else DummyRegressor()
+    step = max(1, data.n_samples // _ENOUGH)  # every so many, as classes may lie together
+    X, y = data.X[::step], data.y[::step]
+    dummy.fit(X, y)
+    scorers = scoring if isinstance(scoring, dict) else {"score": scoring}
+    for scorer in scorers.values():
+        name = getattr(getattr(scorer, "_score_func", None), "__name__", None)
+        if name is None:  # the user's own may ask of the model what a dummy has not
+            continue
+        try:
+            scorer(dummy, X, y)
+        except ValueError as error:
+            raise ConfigError(
+                f"workload.scoring: {name} does not go with this target: {error}",
+                "choose another: accuracy, f1_macro, roc_auc_ovr, r2, neg_mean_absolute_error, ...",
+            ) from error

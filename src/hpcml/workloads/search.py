@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import joblib
 import numpy as np
 from sklearn.base import clone
+from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
 from hpcml.errors import ConfigError, WorkloadError, nearest
@@ -22,7 +23,7 @@ from hpcml.workloads.base import Inputs, Outcome, Units
 from hpcml.workloads.checks import check_data, check_model, check_parameters, check_values, classifies
 from hpcml.workloads.fits import Fit
 from hpcml.workloads.holdout import Split, count_folds, folds_of, hold_out
-from hpcml.workloads.scoring import resolve_scoring
+from hpcml.workloads.scoring import check_scores, resolve_scoring
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -107,6 +108,9 @@ class Search:
         if inputs.data is None:
             raise ConfigError("data: a search needs some", "for example data=digits")
         check_data(inputs.data, inputs.model)
+        check_scores(self._metrics(inputs)[0], inputs)
+        for space in self._spaces():
+            grid.check_distributions(space)
         folds = count_folds(self.split(inputs), self.cv, inputs.model)
         return self.n_candidates * folds + bool(self.refit)
 
@@ -120,9 +124,7 @@ class Search:
 
     def describe(self, inputs: Inputs) -> str:
         """Say what will be computed."""
-        return (
-            f"{self.method} search over {self.n_candidates} candidates of {type(inputs.model).__name__}, cv={self.cv}"
-        )
+        return f"{self.method} search over {self.n_candidates} candidates of {_name(inputs.model)}, cv={self.cv}"
 
     def split(self, inputs: Inputs) -> Split:
         """Hold out the test samples."""
@@ -162,8 +164,12 @@ class Search:
             warnings=fits.warnings(finished, search.n_splits_),
         )
         units.so_far = lambda: outcome
-        if metric is None:  # several scorers, and none of them to choose by
-            return outcome
+        if search.multimetric_ and metric == "score":  # one callable that gives several scores
+            metric = self.refit if isinstance(self.refit, str) else None
+        if metric is None or f"mean_test_{metric}" not in results:  # several scores, and none of them to choose by
+            return replace(
+                outcome, summary=_best_of_each(results), warnings=[*outcome.warnings, *self._undecided(metric)]
+            )
         scores = results[f"mean_test_{metric}"]
         if np.isnan(scores).all():
             cause = self._scoring_error(search, _Worker(client, backend, split))
@@ -181,13 +187,14 @@ class Search:
             units.advance()
             outcome = replace(outcome, model=model)
             metrics["test_scores"] = self._test(search, split, outcome)
+        metrics["chosen_by"] = metric
         return replace(outcome, summary=_summarise(metrics, split))
 
     def _metrics(self, inputs: Inputs) -> tuple[Any, str | None]:
         """Resolve scorers, and the name in cv_results_ of the one to choose by."""
         scoring = resolve_scoring(self.scoring, inputs.model)
         if not isinstance(scoring, dict):
-            if isinstance(self.refit, str):
+            if isinstance(self.refit, str) and self.scoring in (None, *get_scorer_names()):
                 raise ConfigError(f"workload.refit={self.refit}: there is one scorer only", "use workload.refit=true")
             return scoring, "score"
         if self.refit is True or (isinstance(self.refit, str) and self.refit not in scoring):
@@ -196,6 +203,12 @@ class Search:
                 nearest(str(self.refit), scoring),
             )
         return scoring, self.refit or None
+
+    def _undecided(self, metric: str | None) -> list[str]:
+        if self.refit is False:
+            return []
+        asked = "the scorer gives several scores" if metric is None else f"there is no score '{metric}'"
+        return [f"{asked}: no candidate was chosen and no model fitted; name the score with workload.refit=NAME"]
 
     def _searcher(self, inputs: Inputs, split: Split, scoring: Any) -> GridSearchCV | RandomizedSearchCV:
         common = {
@@ -227,10 +240,11 @@ class Search:
         if split.X_test is None:
             return None
         try:
-            return {
-                name: float(scorer(outcome.model, split.X_test, split.y_test))
-                for name, scorer in _scorers(search).items()
-            }
+            scores: dict[str, float] = {}
+            for name, scorer in _scorers(search).items():
+                found = scorer(outcome.model, split.X_test, split.y_test)
+                scores |= found if isinstance(found, dict) else {name: float(found)}
+            return scores
         except Exception as error:
             raise WorkloadError(
                 f"the held-out samples could not be scored: {type(error).__name__}: {error}",
@@ -270,12 +284,21 @@ def _explain(error: Exception, failed: Sequence[Fit], planned: int) -> WorkloadE
     return WorkloadError(f"the search failed: {type(error).__name__}: {error}")
 
 
+def _name(model: Any) -> str:
+    """Name an estimator; a pipeline by its steps."""
+    steps = getattr(model, "steps", None)
+    return type(model).__name__ + (f"({', '.join(name for name, _ in steps)})" if steps else "")
+
+
 def _scorers(search: Any) -> dict[str, Any]:
     return search.scorer_ if isinstance(search.scorer_, dict) else {"score": search.scorer_}
 
 
 def _fit(model: Any, X: Any, y: Any = None) -> Any:
-    return model.fit(X, y)
+    try:
+        return model.fit(X, y)
+    except (SystemExit, KeyboardInterrupt) as error:  # Dask would wait for ever for what its thread has left
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
 def _fit_and_score(model: Any, scorers: Sequence[Any], X: Any, y: Any = None) -> None:
@@ -304,10 +327,22 @@ def _columns(results: Mapping[str, Any]) -> dict[str, list[Any]]:
     return columns
 
 
+def _best_of_each(results: Mapping[str, Any]) -> dict[str, str]:
+    lines = {}
+    for name in results:
+        if name.startswith("mean_test_") and not np.isnan(results[name]).all():
+            best = int(np.nanargmax(results[name]))
+            shown = grid.show(results["params"][best])
+            lines[f"best {name.removeprefix('mean_test_')}"] = f"{results[name][best]:.4f} with {shown}"
+    return lines
+
+
 def _summarise(metrics: Mapping[str, Any], split: Split) -> dict[str, str]:
     lines = {
         "best parameters": grid.show(metrics["best_params"]),
-        "cv score": f"{metrics['best_score']:.4f} (sd {metrics['best_score_std']:.4f}), "
+        "cv score"
+        if metrics["chosen_by"] == "score"
+        else f"cv {metrics['chosen_by']}": f"{metrics['best_score']:.4f} (sd {metrics['best_score_std']:.4f}), "
         f"best of {metrics['n_candidates']} candidates x {metrics['n_folds']} folds",
     }
     for name, score in (metrics.get("test_scores") or {}).items():

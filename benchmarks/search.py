@@ -13,6 +13,7 @@ from sklearn.svm import SVC
 
 from hpcml import Dataset, LocalSpec, Search
 from hpcml.cluster import open_cluster
+from hpcml.logs import run_log
 from hpcml.runs import RunPaths
 from hpcml.workloads.base import Inputs, Units
 
@@ -31,6 +32,7 @@ def main() -> None:
 
     with (
         tempfile.TemporaryDirectory() as directory,
+        run_log(RunPaths(Path(directory)).log),
         open_cluster(LocalSpec(workers=WORKERS), RunPaths(Path(directory))) as cluster,
     ):
 

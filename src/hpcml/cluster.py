@@ -184,7 +184,9 @@ def open_cluster(spec: LocalSpec, paths: RunPaths) -> Iterator[Cluster]:
             "distributed.scheduler.allowed-failures": 1,
         }
         stack.enter_context(dask.config.set(settings))
-        stack.enter_context(_environment({name: str(size.threads) for name in THREAD_VARIABLES}))
+        # what a worker says before its output goes to its log should be worth it
+        variables = {"DASK_LOGGING__DISTRIBUTED": "warning", **dict.fromkeys(THREAD_VARIABLES, str(size.threads))}
+        stack.enter_context(_environment(variables))
         # Now and not with the first worker: starting it unblocks SIGINT in the thread that does (CPython's
         # multiprocessing.resource_tracker), and the workers would inherit that.
         with interrupt.children_ignore_terminal():

@@ -146,7 +146,7 @@ def test_killed(tmp_path: Path, started: Callable[[float], subprocess.Popen[str]
 
 
 def test_what_was_computed_is_kept(tmp_path: Path, started: Callable[[float], subprocess.Popen[str]]) -> None:
-    process = started(0.5)
+    process = started(2)
 
     def some_done() -> bool:
         paths = paths_of(tmp_path)

@@ -333,7 +333,7 @@ def _best_of_each(results: Mapping[str, Any]) -> dict[str, str]:
         if name.startswith("mean_test_") and not np.isnan(results[name]).all():
             best = int(np.nanargmax(results[name]))
             shown = grid.show(results["params"][best])
-            lines[f"best {name.removeprefix('mean_test_')}"] = f"{results[name][best]:.4f} with {shown}"
+            lines[f"best {name.removeprefix('mean_test_')}"] = f"{results[name][best]:.4f}: {shown}"
     return lines
 
 

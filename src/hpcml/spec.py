@@ -68,7 +68,7 @@ class RunSpec:
     cluster: LocalSpec = field(default_factory=LocalSpec)
     # where run directories are made; null: $HPCML_SCRATCH, else $SCRATCH, else ./runs
     scratch: str | None = None
-    # the seed of every split, sampler and model preset
+    # of the held-out samples and of random searches; from the command line also of a model that leaves its own open
     seed: int = 0
     # how the fitted model is saved: skops, joblib (a pickle: load only your own) or none
     model_format: str = "skops"

@@ -35,7 +35,7 @@ ALLOWED = {
         "cluster", "data", "describe", "display", "errors", "files", "interrupt", "logs", "progress", "record",
         "results", "runs", "spec", "workloads",
     },
-    "cluster": {"errors", "interrupt", "runs", "spec", "units"},
+    "cluster": {"cluster", "errors", "interrupt", "runs", "spec", "units"},
     "display": {"cluster", "errors", "record", "runs", "units"},  # cluster: for type checkers only
     "progress": {"cluster", "files", "units", "workloads"},  # cluster, workloads: for type checkers only
     "results": {"errors", "files", "runs", "workloads"},

@@ -17,8 +17,8 @@ import psutil
 import pytest
 from distributed import CancelledError, Client
 
-from hpcml import cluster as module
 from hpcml.cluster import Cluster, local_size, open_cluster
+from hpcml.cluster import local as module
 from hpcml.errors import ClusterStartError, ConfigError
 from hpcml.runs import RunPaths
 from hpcml.spec import LocalSpec

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -17,13 +16,14 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
 from hpcml.errors import ConfigError, WorkloadError, nearest
 from hpcml.files import plain
-from hpcml.workloads import fits, grid
+from hpcml.workloads import fits, grid, summary, worker
 from hpcml.workloads.backend import ReportingBackend
 from hpcml.workloads.base import Inputs, Outcome, Units
 from hpcml.workloads.checks import check_data, check_model, check_parameters, check_values, classifies
 from hpcml.workloads.fits import Fit
 from hpcml.workloads.holdout import Split, count_folds, folds_of, hold_out
 from hpcml.workloads.scoring import check_scores, resolve_scoring
+from hpcml.workloads.worker import Worker
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -124,7 +124,7 @@ class Search:
 
     def describe(self, inputs: Inputs) -> str:
         """Say what will be computed."""
-        return f"{self.method} search over {self.n_candidates} candidates of {_name(inputs.model)}, cv={self.cv}"
+        return f"{self.method} search over {self.n_candidates} candidates of {summary.name(inputs.model)}, cv={self.cv}"
 
     def split(self, inputs: Inputs) -> Split:
         """Hold out the test samples."""
@@ -160,35 +160,40 @@ class Search:
         }
         outcome = Outcome(
             metrics=metrics,
-            tables={"cv_results": _columns(results), **fits.failure_tables(finished)},
+            tables={"cv_results": summary.columns(results), **fits.failure_tables(finished)},
             warnings=fits.warnings(finished, search.n_splits_),
         )
         units.so_far = lambda: outcome
+        chosen = self._choose(outcome, search, metric, Worker(client, backend, split))
+        units.advance(chosen.model is not None)
+        return chosen
+
+    def _choose(self, outcome: Outcome, search: Any, metric: str | None, on: Worker) -> Outcome:
+        """Choose the best candidate, fit it again and test it."""
+        results, metrics = search.cv_results_, dict(outcome.metrics)
         if search.multimetric_ and metric == "score":  # one callable that gives several scores
             metric = self.refit if isinstance(self.refit, str) else None
         if metric is None or f"mean_test_{metric}" not in results:  # several scores, and none of them to choose by
             return replace(
-                outcome, summary=_best_of_each(results), warnings=[*outcome.warnings, *self._undecided(metric)]
+                outcome, summary=summary.best_of_each(results), warnings=[*outcome.warnings, *self._undecided(metric)]
             )
         scores = results[f"mean_test_{metric}"]
         if np.isnan(scores).all():
-            cause = self._scoring_error(search, _Worker(client, backend, split))
+            cause = self._scoring_error(search, on)
             raise WorkloadError(f"no candidate has a score; first cause: {cause}", outcome=outcome)
         # As scikit-learn ranks: among equals the first, NaN last. It does not choose by itself here, because the fit of
         # the chosen one belongs on a worker, not in the head.
         best = int(results[f"rank_test_{metric}"].argmin())
+        metrics["chosen_by"] = metric
         metrics["best_index"] = best
         metrics["best_params"] = plain(results["params"][best])
         metrics["best_score"] = float(scores[best])
         metrics["best_score_std"] = float(results[f"std_test_{metric}"][best])
-        model = None
         if self.refit:
-            model = self._refit(results["params"][best], inputs.model, _Worker(client, backend, split), outcome)
-            units.advance()
-            outcome = replace(outcome, model=model)
-            metrics["test_scores"] = self._test(search, split, outcome)
-        metrics["chosen_by"] = metric
-        return replace(outcome, summary=_summarise(metrics, split))
+            model = self._refit(results["params"][best], search.estimator, on, outcome)
+            outcome = replace(outcome, metrics=metrics, model=model)
+            metrics["test_scores"] = self._test(search, on.split, outcome)
+        return replace(outcome, metrics=metrics, summary=summary.summarise(metrics, on.split))
 
     def _metrics(self, inputs: Inputs) -> tuple[Any, str | None]:
         """Resolve scorers, and the name in cv_results_ of the one to choose by."""
@@ -224,10 +229,10 @@ class Search:
             inputs.model, self._spaces(), n_iter=self.n_candidates, random_state=inputs.seed, **common
         )
 
-    def _refit(self, parameters: Any, model: Any, worker: _Worker, outcome: Outcome) -> Any:
+    def _refit(self, parameters: Any, model: Any, on: Worker, outcome: Outcome) -> Any:
         candidate = clone(model).set_params(**clone(parameters, safe=False))
         try:
-            return worker.call(_fit, candidate)
+            return on.call(worker.fit, candidate)
         except Exception as error:
             raise WorkloadError(
                 f"the best candidate could not be fitted again: {type(error).__name__}: {error}",
@@ -252,27 +257,14 @@ class Search:
                 outcome=outcome,
             ) from error
 
-    def _scoring_error(self, search: Any, worker: _Worker) -> str:
+    def _scoring_error(self, search: Any, on: Worker) -> str:
         """Find out why scoring failed: scikit-learn only warns of it, on the worker."""
         candidate = clone(search.estimator).set_params(**search.cv_results_["params"][0])
         try:
-            worker.call(_fit_and_score, candidate, list(_scorers(search).values()))
+            on.call(worker.fit_and_score, candidate, list(_scorers(search).values()))
         except Exception as error:
             return f"{type(error).__name__}: {error}"
         return "every fold's score is NaN"
-
-
-@dataclass(frozen=True)
-class _Worker:
-    """Calls a function on some worker, with the samples that are there already."""
-
-    client: Client
-    backend: ReportingBackend
-    split: Split
-
-    def call(self, function: Any, *args: Any) -> Any:
-        data = map(self.backend.scattered, self.split.arrays)
-        return self.client.submit(function, *args, *data, pure=False).result()
 
 
 def _explain(error: Exception, failed: Sequence[Fit], planned: int) -> WorkloadError:
@@ -284,27 +276,8 @@ def _explain(error: Exception, failed: Sequence[Fit], planned: int) -> WorkloadE
     return WorkloadError(f"the search failed: {type(error).__name__}: {error}")
 
 
-def _name(model: Any) -> str:
-    """Name an estimator; a pipeline by its steps."""
-    steps = getattr(model, "steps", None)
-    return type(model).__name__ + (f"({', '.join(name for name, _ in steps)})" if steps else "")
-
-
 def _scorers(search: Any) -> dict[str, Any]:
     return search.scorer_ if isinstance(search.scorer_, dict) else {"score": search.scorer_}
-
-
-def _fit(model: Any, X: Any, y: Any = None) -> Any:
-    try:
-        return model.fit(X, y)
-    except (SystemExit, KeyboardInterrupt) as error:  # Dask would wait for ever for what its thread has left
-        raise RuntimeError(f"{type(error).__name__}: {error}") from error
-
-
-def _fit_and_score(model: Any, scorers: Sequence[Any], X: Any, y: Any = None) -> None:
-    model.fit(X, y)
-    for scorer in scorers:
-        scorer(model, X, y)
 
 
 def _error_score(value: Any) -> Any:
@@ -314,38 +287,3 @@ def _error_score(value: Any) -> Any:
         return float(value)
     except (TypeError, ValueError):
         raise ConfigError(f"workload.error_score={value!r}: must be a number, nan, or raise") from None
-
-
-def _columns(results: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Turn cv_results_ into columns; ``params`` becomes JSON, which tells a value of None from one that was not set."""
-    columns = {}
-    for name, values in results.items():
-        if name == "params":
-            columns[name] = [json.dumps(plain(parameters)) for parameters in values]
-        else:
-            columns[name] = [plain(value) for value in np.ma.asarray(values).tolist()]
-    return columns
-
-
-def _best_of_each(results: Mapping[str, Any]) -> dict[str, str]:
-    lines = {}
-    for name in results:
-        if name.startswith("mean_test_") and not np.isnan(results[name]).all():
-            best = int(np.nanargmax(results[name]))
-            shown = grid.show(results["params"][best])
-            lines[f"best {name.removeprefix('mean_test_')}"] = f"{results[name][best]:.4f}: {shown}"
-    return lines
-
-
-def _summarise(metrics: Mapping[str, Any], split: Split) -> dict[str, str]:
-    lines = {
-        "best parameters": grid.show(metrics["best_params"]),
-        "cv score"
-        if metrics["chosen_by"] == "score"
-        else f"cv {metrics['chosen_by']}": f"{metrics['best_score']:.4f} (sd {metrics['best_score_std']:.4f}), "
-        f"best of {metrics['n_candidates']} candidates x {metrics['n_folds']} folds",
-    }
-    for name, score in (metrics.get("test_scores") or {}).items():
-        label = "test score" if name == "score" else f"test {name}"
-        lines[label] = f"{score:.4f} on {len(split.X_test)} held-out samples"
-    return lines

@@ -16,6 +16,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	sh -n .ci/run
+	for script in scripts/pbs/*; do bash -n $$script || exit 1; done
 
 bench: $(VENV)/.dev
 	for benchmark in benchmarks/[!_]*.py; do $(BIN)/python $$benchmark || exit 1; done

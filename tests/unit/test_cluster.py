@@ -57,6 +57,19 @@ class TestSize:
         size = local_size(spec)
         assert (size.workers, size.memory) == (workers, memory)
 
+    def test_in_a_pbs_job_its_share(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("NCPUS", "3")
+        monkeypatch.setenv("PBS_VMEM", str(6 * GIB))
+        assert local_size(LocalSpec()).workers == 8  # not a PBS job
+        monkeypatch.setenv("PBS_JOBID", "1.server")
+        assert (local_size(LocalSpec()).workers, local_size(LocalSpec(workers=2)).memory) == (
+            3,
+            int(6 * GIB * 0.9) // 2,
+        )
+        monkeypatch.delenv("NCPUS")
+        monkeypatch.setenv("PBS_NCPUS", "2")
+        assert local_size(LocalSpec()).workers == 2
+
     def test_too_many_for_the_memory(self) -> None:
         with pytest.raises(
             ConfigError, match=r"cluster.workers=100: .* each would get .*\n  use cluster.workers=\d+ or fewer"

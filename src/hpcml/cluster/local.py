@@ -49,11 +49,26 @@ _START_WATCH, _WATCH = 0.02, 1.0
 LOOPBACK = "127.0.0.1"
 
 
+def _cores() -> int:
+    """Count the cores that this process may use: affinity and cgroup quota, as dask.system does, and a PBS job's share.
+
+    PBS binds a job to its cores only where the site has set up cgroups. ``NCPUS`` is OpenPBS's, for the node;
+    ``PBS_NCPUS`` is Gadi's, for the job.
+    """
+    given = os.environ.get("NCPUS") or os.environ.get("PBS_NCPUS") or ""
+    return int(min(CPU_COUNT, int(given)) if "PBS_JOBID" in os.environ and given.isdigit() else CPU_COUNT)
+
+
+def _memory() -> int:
+    """Count the bytes that this process may use, likewise; ``PBS_VMEM`` is Gadi's, for the job, in bytes."""
+    given = os.environ.get("PBS_VMEM", "")
+    return int(min(MEMORY_LIMIT, int(given)) if "PBS_JOBID" in os.environ and given.isdigit() else MEMORY_LIMIT)
+
+
 def local_size(spec: LocalSpec) -> Size:
     """Settle the size of a local cluster from the request and the machine.
 
-    The cores are those that this process may use (affinity and cgroup quota counted, as dask.system does), the memory
-    likewise. A tenth of the memory is left to the head and the operating system.
+    A tenth of the memory is left to the head and the operating system.
 
     Raises
     ------
@@ -62,21 +77,22 @@ def local_size(spec: LocalSpec) -> Size:
     """
     if spec.local_directory is not None and not os.access(spec.local_directory, os.W_OK | os.X_OK):
         raise ConfigError(f"cluster.local_directory={spec.local_directory}: not a directory that you can write to")
-    usable = int(MEMORY_LIMIT * 0.9)
+    cores, machine = _cores(), _memory()
+    usable = int(machine * 0.9)
     limit = parse_size(spec.memory_limit, "cluster.memory_limit") if spec.memory_limit else None
     fitting = max(1, usable // (limit or 2 * MIN_WORKER_MEMORY))
-    workers = spec.workers or min(max(1, CPU_COUNT // spec.threads), fitting)
+    workers = spec.workers or min(max(1, cores // spec.threads), fitting)
     memory = limit or usable // workers
-    if limit is not None and workers * limit > MEMORY_LIMIT:
+    if limit is not None and workers * limit > machine:
         raise ConfigError(
             f"cluster.memory_limit={spec.memory_limit}: {workers} workers of that ask for more than this machine's "
-            f"{format_size(MEMORY_LIMIT)}",
+            f"{format_size(machine)}",
             f"use cluster.memory_limit={format_size(usable // workers)}"
             + (f", or cluster.workers={fitting}" if limit <= usable else ""),
         )
     if memory < MIN_WORKER_MEMORY:
         raise ConfigError(
-            f"cluster.workers={workers}: of this machine's {format_size(MEMORY_LIMIT)} each would get "
+            f"cluster.workers={workers}: of this machine's {format_size(machine)} each would get "
             f"{format_size(memory)}; a worker needs {format_size(MIN_WORKER_MEMORY)} at least",
             f"use cluster.workers={fitting} or fewer",
         )
@@ -96,8 +112,8 @@ def open_cluster(spec: LocalSpec, paths: RunPaths) -> Iterator[Cluster]:
     """
     size = local_size(spec)
     paths.worker_logs.mkdir(mode=0o700, exist_ok=True)
-    if size.workers * size.threads > CPU_COUNT:
-        log.warning("%s share %d cores", size, CPU_COUNT)
+    if size.workers * size.threads > _cores():
+        log.warning("%s share %d cores", size, _cores())
     with contextlib.ExitStack() as stack:
         # Private: Dask puts it on the workers' sys.path, and its default is a directory in /tmp that all users share
         spill = stack.enter_context(_private_directory(spec.local_directory))

@@ -192,7 +192,7 @@ class TestFailures:
         assert "candidate 1 (value=1) failed in 3 of 3 folds: its score is NaN" in outcome.warnings[0]
 
     def test_a_candidate_that_kills_its_worker_takes_nobody_down(self, cluster: Cluster) -> None:
-        outcome = search(cluster, inputs(IRIS, Picky()), grid={"value": [0, 666, 1]}, cv=2)
+        outcome = search(cluster, inputs(DIGITS, Picky()), grid={"value": [0, 666, 1]}, cv=2)
         assert "candidate 1 (value=666) failed in 2 of 2 folds: RuntimeError: every worker" in outcome.warnings[0]
         assert [score is None for score in scores(outcome)] == [False, True, False]
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dask
 import joblib
-from distributed import KilledWorker, wait
+from distributed import CancelledError, KilledWorker, wait
 from joblib._dask import Batch, DaskDistributedBackend
 
 if TYPE_CHECKING:
     from distributed import Client, Future
+
+log = logging.getLogger(__name__)
 
 # Called in the client's event loop with one call's keyword arguments and its result.
 Report = Callable[[Mapping[str, Any], Any], None]
@@ -21,6 +24,9 @@ Report = Callable[[Mapping[str, Any], Any], None]
 # Called with a function, its arguments and keyword arguments, and what happened, when a call did not come to an end:
 # every worker that tried it died, or it wanted to end the process. Gives the call's result instead, or raises.
 Died = Callable[[Callable[..., Any], tuple[Any, ...], Mapping[str, Any], str], Any]
+
+# Arrays of so many bytes travel with each call.
+_SMALL = 1000
 
 _KILLED = "every worker that tried this fit died; most often for want of memory"
 
@@ -55,50 +61,73 @@ class ReportingBackend(DaskDistributedBackend):  # type: ignore[misc]  # joblib 
         self._suspects: list[tuple[Any, _Finish]] = []
 
     def scattered(self, array: Any) -> Future[Any]:
-        """Give the future of an array that was scattered."""
-        return self.data_futures[id(array)]
+        """Give the future of an array that is shared by all calls."""
+        return self._shared(array)
 
     def effective_n_jobs(self, n_jobs: int) -> int:
         """Count the workers' threads, but never one: joblib takes that to mean "here", which is the head."""
         return max(2, int(super().effective_n_jobs(n_jobs)))
 
     async def _to_func_args(self, func: Any) -> tuple[Batch, Any]:
-        _, tasks = await super()._to_func_args(func)
+        tasks = [
+            (function, [self._shared(arg) for arg in args], {name: self._shared(arg) for name, arg in kwargs.items()})
+            for function, args, kwargs in func.items
+        ]
         return _SequentialBatch(tasks, self._died), tasks
+
+    def _shared(self, arg: Any) -> Any:
+        """Give the future of an array; a new one, such as a fold's indices, is sent now, once for all calls."""
+        if id(arg) not in self.data_futures:
+            if getattr(arg, "nbytes", 0) <= _SMALL:
+                return arg
+            self._scatter.append(arg)  # keeps the id the same
+            self.data_futures[id(arg)] = self.client.submit(_itself, arg, pure=False)
+        return self.data_futures[id(arg)]
 
     def submit(self, func: Any, callback: Callable[[Any], None] | None = None) -> Any:
         return super().submit(func, _Finish(self, func.items, callback))
 
     async def _collect(self) -> None:
-        # As joblib's own, but for batches whose workers died. Dask suspects all that the dead workers had been given:
-        # so each call is tried again when nothing else is under way, and what kills a worker then is guilty.
+        # As joblib's own, but for batches whose workers died. Dask suspects all that the dead workers had been given,
+        # and cancels what waited for something only they held: so each call is tried again when nothing else is under
+        # way, and what kills a worker then is guilty. And an error is handed on, where joblib would wait for ever.
         while self._continue:
             async for future, result in self.waiting_futures:
                 waiting, finish = self._results.pop(future), self._callbacks.pop(future)
-                if future.status != "error":
+                if future.status == "finished":
                     waiting.set_result(result)
                     finish(result)
-                elif isinstance(result[1], KilledWorker):
+                    continue
+                error = result[1] if isinstance(result, tuple) else result
+                if isinstance(error, (KilledWorker, CancelledError)):
                     self._suspects.append((waiting, finish))
                 else:
-                    waiting.set_exception(result[1])
+                    waiting.set_exception(error)
+                    finish(error)
             if self._suspects:
                 waiting, finish = self._suspects.pop(0)
                 try:
                     out = [await self._alone(*call) for call in finish.calls]
                 except Exception as error:
                     waiting.set_exception(error)
+                    finish(error)
                 else:
                     waiting.set_result(out)
                     finish(out)
             await asyncio.sleep(0.01)
 
     async def _alone(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        batch, tasks = await self._to_func_args(SimpleNamespace(items=[(function, args, kwargs)]))
-        try:
-            return (await self.client.submit(batch, tasks=tasks, pure=False))[0]
-        except KilledWorker:
-            return self._died(function, args, kwargs, _KILLED)
+        for last in (False, True):
+            try:
+                batch, tasks = await self._to_func_args(SimpleNamespace(items=[(function, args, kwargs)]))
+                return (await self.client.submit(batch, tasks=tasks, pure=False))[0]
+            except KilledWorker:
+                return self._died(function, args, kwargs, _KILLED)
+            except CancelledError:  # what it needs went with the workers: send it again
+                if last:
+                    raise
+                self.data_futures.clear()
+        raise AssertionError  # the loop has returned or raised
 
 
 def _itself(array: Any) -> Any:
@@ -119,7 +148,10 @@ class _Finish:
             results = None
         if results is not None:
             for (_, _, kwargs), result in zip(self.calls, results, strict=True):
-                self._backend._report(kwargs, result)
+                try:
+                    self._backend._report(kwargs, result)
+                except Exception:  # it runs in Dask's event loop, where nobody else would hear of it
+                    log.exception("a finished call could not be reported")
         if self._callback is not None:
             self._callback(out)
 

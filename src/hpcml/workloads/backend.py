@@ -121,12 +121,12 @@ class ReportingBackend(DaskDistributedBackend):  # type: ignore[misc]  # joblib 
             try:
                 batch, tasks = await self._to_func_args(SimpleNamespace(items=[(function, args, kwargs)]))
                 return (await self.client.submit(batch, tasks=tasks, pure=False))[0]
-            except KilledWorker:
-                return self._died(function, args, kwargs, _KILLED)
-            except CancelledError:  # what it needs went with the workers: send it again
+            except (KilledWorker, CancelledError) as error:
+                if isinstance(error, KilledWorker) and not str(error.task).startswith(_itself.__name__):
+                    return self._died(function, args, kwargs, _KILLED)
                 if last:
                     raise
-                self.data_futures.clear()
+                self.data_futures.clear()  # what it needs went with the workers: send it again
         raise AssertionError  # the loop has returned or raised
 
 

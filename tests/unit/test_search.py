@@ -127,7 +127,7 @@ class Picky(ClassifierMixin, BaseEstimator):
         self.value = value
 
     def fit(self, X: Any, y: Any) -> Picky:
-        if self.value == 666:
+        if self.value == 666 and len(X) == 673:  # one of the two folds of the digits
             os._exit(1)
         if self.value == 665:
             raise SystemExit(5)
@@ -193,7 +193,7 @@ class TestFailures:
 
     def test_a_candidate_that_kills_its_worker_takes_nobody_down(self, cluster: Cluster) -> None:
         outcome = search(cluster, inputs(DIGITS, Picky()), grid={"value": [0, 666, 1]}, cv=2)
-        assert "candidate 1 (value=666) failed in 2 of 2 folds: RuntimeError: every worker" in outcome.warnings[0]
+        assert "candidate 1 (value=666) failed in 1 of 2 folds: RuntimeError: every worker" in outcome.warnings[0]
         assert [score is None for score in scores(outcome)] == [False, True, False]
 
     def test_a_fit_that_wants_to_end_the_process(self, cluster: Cluster) -> None:

@@ -171,12 +171,15 @@ def test_another_user_is_refused(cluster: Cluster, ordinary_user: Sequence[str])
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
-    orphan, living = tmp_path / f"hpcml-{dead.pid}-abc", tmp_path / f"hpcml-{os.getpid()}-abc"
-    orphan.mkdir()
-    living.mkdir()
+    host = socket.gethostname()
+    orphan, living = tmp_path / f"hpcml-{host}-{dead.pid}-abc", tmp_path / f"hpcml-{host}-{os.getpid()}-abc"
+    elsewhere = tmp_path / f"hpcml-other-{dead.pid}-abc"  # the directory may be shared between hosts
+    for directory in (orphan, living, elsewhere):
+        directory.mkdir()
     with open_cluster(LocalSpec(workers=1, local_directory=str(tmp_path)), RunPaths(tmp_path)):
         assert not orphan.exists()
         assert living.exists()
+        assert elsewhere.exists()
 
 
 def test_workers_that_do_not_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,10 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from multiprocessing import resource_tracker
-from pathlib import Path
 from typing import Any
 
 import dask
@@ -23,6 +20,7 @@ from distributed.system import MEMORY_LIMIT
 
 from hpcml import interrupt
 from hpcml.cluster.handle import Cluster, LogToFile, Size
+from hpcml.cluster.spill import private_directory
 from hpcml.errors import ClusterStartError, ConfigError
 from hpcml.runs import RunPaths
 from hpcml.spec import MIN_WORKER_MEMORY, LocalSpec
@@ -116,7 +114,7 @@ def open_cluster(spec: LocalSpec, paths: RunPaths) -> Iterator[Cluster]:
         log.warning("%s share %d cores", size, _cores())
     with contextlib.ExitStack() as stack:
         # Private: Dask puts it on the workers' sys.path, and its default is a directory in /tmp that all users share
-        spill = stack.enter_context(_private_directory(spec.local_directory))
+        spill = stack.enter_context(private_directory(spec.local_directory))
         settings = {
             "temporary-directory": spill,
             # a second try, and no more: on one machine a worker dies of what it computes, not of a failing node; who of
@@ -268,30 +266,6 @@ def _worker_processes(cluster: LocalCluster) -> list[psutil.Process]:
                 process = psutil.Process(nanny.pid)
                 processes += [process, *process.children(recursive=True)]
     return processes
-
-
-@contextlib.contextmanager
-def _private_directory(base: str | None) -> Iterator[str]:
-    """Make a directory, mode 0700, that is gone afterwards."""
-    node_local = os.environ.get("PBS_JOBFS")
-    if base is None and node_local and Path(node_local).is_dir():
-        base = node_local
-    base = base or tempfile.gettempdir()
-    _remove_orphans(Path(base))
-    made = tempfile.mkdtemp(prefix=f"hpcml-{os.getpid()}-", dir=base)
-    try:
-        yield made
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-
-
-def _remove_orphans(base: Path) -> None:
-    """Remove what runs of this user left behind that were killed before they could."""
-    for directory in base.glob("hpcml-*-*"):
-        pid = directory.name.split("-")[1]
-        with contextlib.suppress(OSError):
-            if pid.isdigit() and not psutil.pid_exists(int(pid)) and directory.stat().st_uid == os.getuid():
-                shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextlib.contextmanager

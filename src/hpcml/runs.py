@@ -51,6 +51,18 @@ class RunPaths:
         return self.worker_logs / f"worker-{worker}.log"
 
     @property
+    def environment(self) -> Path:
+        return self.root / "env.sh"
+
+    @property
+    def arguments(self) -> Path:
+        return self.root / "arguments"
+
+    @property
+    def head_log(self) -> Path:
+        return self.root / "head.log"
+
+    @property
     def progress(self) -> Path:
         return self.root / "progress.json"
 
@@ -73,9 +85,11 @@ class RunPaths:
         return self.root / "record.json"
 
 
-def scratch_root(scratch: str | os.PathLike[str] | None) -> Path:
-    """Say where run directories go: the place given, else ``$HPCML_SCRATCH``, else ``$SCRATCH``, else ``./runs``."""
-    chosen = scratch or os.environ.get("HPCML_SCRATCH") or os.environ.get("SCRATCH") or "runs"
+def scratch_root(scratch: str | os.PathLike[str] | None, default: str | None = None) -> Path:
+    """Say where run directories go: the place given, else ``$HPCML_SCRATCH``, else ``$SCRATCH``, else the site's,
+    else ``./runs``.
+    """
+    chosen = scratch or os.environ.get("HPCML_SCRATCH") or os.environ.get("SCRATCH") or default or "runs"
     return Path.cwd() / Path(chosen).expanduser()
 
 

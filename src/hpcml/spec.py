@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpcml.errors import ConfigError
+from hpcml.site import Site
 from hpcml.units import parse_size
 
 MODEL_FORMATS = ("skops", "joblib", "none")
@@ -17,9 +18,24 @@ MODEL_FORMATS = ("skops", "joblib", "none")
 # restarts one at 95 % of its limit: below this it would die before its first task.
 MIN_WORKER_MEMORY = 384 * 1024**2
 
+# Read by the BLAS and OpenMP libraries that NumPy, SciPy and scikit-learn come with, when they are loaded.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
 
 @dataclass
-class LocalSpec:
+class ClusterSpec:
+    """What is asked of a machine; one subclass a kind of cluster."""
+
+
+@dataclass
+class LocalSpec(ClusterSpec):
     """A Dask cluster on this machine: ``workers`` processes of ``threads`` threads each."""
 
     # worker processes; null: as many as the machine's cores (cgroups and affinity counted) and memory allow
@@ -49,6 +65,92 @@ class LocalSpec:
 
 
 @dataclass
+class EnvironmentSpec:
+    """What a job does before Python starts, in this order."""
+
+    # a file of shell commands to read; null: $HPCML_ENV, which head.pbs sets to the env.sh that it has read
+    script: str | None = None
+    # for module load
+    modules: list[str] = field(default_factory=list)
+    # a virtual environment's directory; null: the one that hpcml itself runs in
+    venv: str | None = None
+    # to export
+    variables: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class BatchSpec(ClusterSpec):
+    """Workers in batch jobs. Names, units and notation are PBS's: 1GB is 1024**3 bytes, 02:00:00 two hours.
+
+    What is null comes from the site.
+    """
+
+    queue: str | None = None
+    project: str | None = None
+    # of a job, on one node; ncpus is workers_per_job x threads
+    ncpus: int | None = None
+    mem: str | None = None
+    ngpus: int | None = None
+    # node-local disk of a job, for spill
+    jobfs: str | None = None
+    walltime: str = "01:00:00"
+    # as the site writes it: scratch/ab12+gdata/ab12; null: what the run's paths need
+    storage: str | None = None
+    # worker processes of a job, and threads of each; BLAS and OpenMP are pinned to the same number
+    workers_per_job: int | None = None
+    threads: int | None = None
+    # more lines of a job script, as they stand after #PBS or #SBATCH: ["-m ae"]
+    extra_directives: list[str] = field(default_factory=list)
+    environment: EnvironmentSpec = field(default_factory=EnvironmentSpec)
+    # the beginning of the jobs' names; the run's id follows
+    name: str = "hpcml"
+    # false: what only breaks a limit that the site may have changed is a warning
+    strict: bool = True
+
+
+@dataclass
+class PbsSpec(BatchSpec):
+    """Worker jobs of PBS, each on one node."""
+
+    # how many worker jobs
+    jobs: int = 1
+
+
+@dataclass
+class SlurmSpec(BatchSpec):
+    """Worker jobs of Slurm, each on one node."""
+
+    # how many worker jobs
+    jobs: int = 1
+
+
+@dataclass
+class AllocationSpec(BatchSpec):
+    """One job on several nodes, in which head and workers live; the keys of a job are those of one of its nodes."""
+
+    nodes: int = 1
+
+
+@dataclass
+class HeadSpec:
+    """The job in which the head lives, that is Dask's scheduler and the client. What is null comes from the site."""
+
+    # job: in a job of its own; here: in the process that is started; null: job for `hpcml plan`
+    where: str | None = None
+    queue: str | None = None
+    ncpus: int | None = None
+    mem: str | None = None
+    # null: the workers', and the wait in the queue that is expected
+    walltime: str | None = None
+    jobfs: str | None = None
+    storage: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.where not in (None, "job", "here"):
+            raise ConfigError(f"head.where={self.where}: choose job or here")
+
+
+@dataclass
 class RunSpec:
     """One run: what to compute, on what, with what, where.
 
@@ -65,8 +167,10 @@ class RunSpec:
     workload: Any
     data: Any = None
     model: Any = None
-    cluster: LocalSpec = field(default_factory=LocalSpec)
-    # where run directories are made; null: $HPCML_SCRATCH, else $SCRATCH, else ./runs
+    site: Site | None = None
+    cluster: ClusterSpec = field(default_factory=LocalSpec)
+    head: HeadSpec = field(default_factory=HeadSpec)
+    # where run directories are made; null: $HPCML_SCRATCH, else $SCRATCH, else the site's, else ./runs
     scratch: str | None = None
     # of the held-out samples and of random searches; from the command line also of a model that leaves its own open
     seed: int = 0
@@ -79,3 +183,11 @@ class RunSpec:
         if not 0 <= self.seed < 2**32:
             # numpy.random.RandomState accepts no other
             raise ConfigError(f"seed={self.seed}: must lie between 0 and {2**32 - 1}")
+
+
+def default_scratch(site: Site | None, cluster: ClusterSpec) -> str | None:
+    """Give the directory of run directories on a site's scratch; None if it cannot be known."""
+    if site is None:
+        return None
+    place = site.scratch_of(site.project_of(cluster.project if isinstance(cluster, BatchSpec) else None))
+    return None if place is None else f"{place}/runs"

@@ -8,7 +8,10 @@ from hpcml.errors import ConfigError
 
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 # pbs_resources(7B): an integer with an optional k, m, g, t or p and an optional b; dask's KiB is accepted as well.
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgtp]?)i?b?\s*", re.IGNORECASE)
+_SIZE = re.compile(r"\s*(\d{1,18}(?:\.\d{1,9})?)\s*([kmgtp]?)i?b?\s*", re.IGNORECASE | re.ASCII)
+
+# PBS's limit is that of its counters; nine digits of hours are more than any machine lives.
+_WALLTIME = re.compile(r"\s*(?:(?:(\d{1,9}):)?(\d{1,9}):)?(\d{1,9})\s*", re.ASCII)
 
 
 def parse_size(text: str | int, key: str = "size") -> int:
@@ -40,6 +43,64 @@ def parse_size(text: str | int, key: str = "size") -> int:
     if match is None:
         raise ConfigError(f"{key}={text}: not a size", "write it as PBS does, for example 4GB or 512MB")
     return int(float(match[1]) * 1024 ** _POWERS[match[2].lower()])
+
+
+def pbs_size(size: int) -> str:
+    """Write a size as PBS reads it: whole numbers only, in the largest unit that is exact, rounded up to whole KB.
+
+    >>> pbs_size(190 * 1024**3), pbs_size(1536 * 1024**2), pbs_size(1000)
+    ('190GB', '1536MB', '1KB')
+    """
+    kilobytes = -(-size // 1024)
+    for power, unit in ((3, "TB"), (2, "GB"), (1, "MB")):
+        if kilobytes and kilobytes % 1024**power == 0:
+            return f"{kilobytes // 1024**power}{unit}"
+    return f"{kilobytes}KB"
+
+
+def parse_walltime(text: str | int, key: str = "walltime") -> int:
+    """Read a duration in PBS's notation, ``[[HH:]MM:]SS``.
+
+    Parameters
+    ----------
+    text : str or int
+        For example ``02:00:00`` or ``90:00``; a bare number is seconds, which also makes YAML's reading of an unquoted
+        24:00:00, the number 86400, come out right.
+    key : str
+        The config key that the text came from, for the message.
+
+    Returns
+    -------
+    int
+        Seconds.
+
+    Raises
+    ------
+    ConfigError
+        If the text is no duration, or is nothing.
+
+    Examples
+    --------
+    >>> parse_walltime("02:00:00"), parse_walltime("90:00"), parse_walltime("100:00:00"), parse_walltime(86400)
+    (7200, 5400, 360000, 86400)
+    """
+    match = _WALLTIME.fullmatch(str(text))
+    if match is None:
+        raise ConfigError(f"{key}={text}: not a time", "write it as PBS does: 02:00:00 is two hours, 600 ten minutes")
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    total = hours * 3600 + minutes * 60 + seconds
+    if total == 0:
+        raise ConfigError(f"{key}={text}: a job needs some time", f"for example {key}=01:00:00")
+    return total
+
+
+def format_walltime(seconds: int) -> str:
+    """Write a duration as PBS does.
+
+    >>> format_walltime(7200), format_walltime(360062)
+    ('02:00:00', '100:01:02')
+    """
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
 def format_size(size: float) -> str:

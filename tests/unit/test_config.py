@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from sklearn.svm import SVC, NuSVC
 
 from hpcml.config.compose import Composed, compose
 from hpcml.errors import ConfigError
-from hpcml.spec import RunSpec
+from hpcml.spec import AllocationSpec, LocalSpec, PbsSpec, RunSpec, SlurmSpec
 
 
 def composed(*args: str) -> Composed:
@@ -153,11 +154,86 @@ def test_scratch_is_resolved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 def test_a_users_own_option(tmp_path: Path) -> None:
     (tmp_path / "cluster").mkdir()
-    (tmp_path / "cluster" / "mine.yaml").write_text("workers: 3\n")
+    own = tmp_path / "cluster" / "mine.yaml"
+    own.write_text("defaults: [local]\nworkers: 3\n")
     assert build("--config-dir", str(tmp_path), "cluster=mine").cluster.workers == 3
-    (tmp_path / "cluster" / "mine.yaml").write_text("worker: 3\n")
+    own.write_text("defaults: [local]\nworker: 3\n")
     with pytest.raises(ConfigError, match=r"cluster/mine.yaml: there is no key .*\n  nearest: workers"):
         build("--config-dir", str(tmp_path), "cluster=mine")
+    own.write_text("workers: 3\n")
+    with pytest.raises(ConfigError, match=r"mine.yaml: does not say which kind .*\n  begin it with `defaults: \[local"):
+        build("--config-dir", str(tmp_path), "cluster=mine")
+
+
+SITE = "name: Mine\nsource: me\nqueues:\n  batch: {ncpus: 16, mem: 64GB}\n"
+
+
+@pytest.mark.parametrize("by", ["--config-dir", "HPCML_CONFIG_DIR"])
+def test_a_site_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    (tmp_path / "site").mkdir()
+    own = tmp_path / "site" / "mine.yaml"
+    where = [] if by == "HPCML_CONFIG_DIR" else [by, str(tmp_path)]
+    if not where:
+        monkeypatch.setenv(by, str(tmp_path))
+    own.write_text(SITE)
+    site = build(*where, "site=mine", "cluster.project=ab12").site
+    assert site is not None
+    assert (site.queues["batch"].ncpus, site.dialect, site.queues["batch"].step) == (16, "select", 1)
+    for typo, near in (("ncpuss: 16", "ncpus"), ("tiers: [{walltme: 1}]", "walltime")):
+        own.write_text(SITE.replace("ncpus: 16", typo))
+        with pytest.raises(ConfigError, match=rf"site/mine.yaml: there is no key '.*\n  nearest: {near}"):
+            build(*where, "site=mine")
+    own.write_text(SITE.replace("name:", "nmae:"))
+    with pytest.raises(ConfigError, match=r"there is no key 'site.nmae'\n  nearest: name"):
+        build(*where, "site=mine")
+    own.write_text(SITE.replace("64GB", "much"))
+    with pytest.raises(ConfigError, match=r"site\.queues\.batch\.mem=much: not a size"):
+        build(*where, "site=mine")
+    own.write_text(SITE.replace("name: Mine\n", ""))
+    with pytest.raises(ConfigError, match=r"site\.name is not set"):
+        build(*where, "site=mine")
+
+
+def test_an_option_of_hpcmls_own_cannot_be_hidden(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "gadi.yaml").write_text(SITE)
+    with pytest.raises(ConfigError, match=r"gadi.yaml: hpcml has a site=gadi of its own\n  give yours another name"):
+        build("--config-dir", str(tmp_path), "site=gadi")
+
+
+def test_a_config_directory_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HPCML_CONFIG_DIR", "/no/such")
+    with pytest.raises(ConfigError, match="HPCML_CONFIG_DIR=/no/such"):
+        build()
+
+
+class TestSiteMeansItsScheduler:
+    def test_pbs_and_slurm(self) -> None:
+        assert isinstance(build("site=gadi").cluster, PbsSpec)
+        assert isinstance(build("site=generic_slurm").cluster, SlurmSpec)
+
+    def test_unless_a_cluster_is_named(self, tmp_path: Path) -> None:
+        assert isinstance(build("site=gadi", "cluster=local").cluster, LocalSpec)
+        (tmp_path / "experiment").mkdir()
+        own = tmp_path / "experiment" / "mine.yaml"
+        own.write_text("# @package _global_\ndefaults:\n  - override /cluster: allocation\n")
+        assert isinstance(build("--config-dir", str(tmp_path), "experiment=mine", "site=gadi").cluster, AllocationSpec)
+
+    def test_an_experiment_may_name_the_site(self, tmp_path: Path) -> None:
+        (tmp_path / "experiment").mkdir()
+        own = tmp_path / "experiment" / "mine.yaml"
+        own.write_text("# @package _global_\ndefaults:\n  - override /site: gadi\n")
+        assert isinstance(build("--config-dir", str(tmp_path), "experiment=mine").cluster, PbsSpec)
+
+
+def test_scratch_of_a_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    user = getpass.getuser()
+    assert composed("site=gadi", "cluster.project=ab12").config["scratch"] == f"/scratch/ab12/{user}/runs"
+    monkeypatch.setenv("PROJECT", "cd34")
+    assert composed("site=gadi").config["scratch"] == f"/scratch/cd34/{user}/runs"
+    assert composed("site=gadi", "cluster=local").config["scratch"] == f"/scratch/cd34/{user}/runs"
+    monkeypatch.setenv("HPCML_SCRATCH", "/other")
+    assert composed("site=gadi").config["scratch"] == "/other"
 
 
 def test_hydras_flags(capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,7 +257,17 @@ MISTAKES = [
     (["clutser=local"], ["clutser=local", "nearest: cluster"]),
     (["cluster=locl"], ["cluster=locl", "nearest: local"]),
     (["experiment=digit"], ["experiment=digit", "digits_svc"]),
-    (["+foo=1"], ["foo", "choices: cluster, data"]),
+    (["+foo=1"], ["foo", "choices: cluster, data, head"]),
+    (["site=gadu"], ["site=gadu", "nearest: gadi"]),
+    (["site=gadi", "cluster.ncpuss=4"], ["cluster.ncpuss", "nearest: ncpus"]),
+    (["site=gadi", "+cluster.ncpuss=4"], ["cluster.ncpuss", "nearest: ncpus"]),
+    (["site=gadi", "+cluster.environment.venw=x"], ["cluster.environment.venw", "nearest: venv"]),
+    (["site=gadi", "+site.queues.normal.rat=1"], ["site.queues.normal.rat", "nearest: rate"]),
+    (["site=gadi", "head.wher=here"], ["head.wher", "nearest: where"]),
+    (["site=gadi", "head.where=there"], ["head.where=there", "job or here"]),
+    (["site=gadi", "site.dialect=flatt"], ["site.dialect=flatt", "flat, select"]),
+    (["site=gadi", "site.default_queue=norml"], ["site.default_queue=norml", "nearest: normal"]),
+    (["site=gadi", "cluster.jobs=two"], ["cluster.jobs=two", "whole number"]),
     (["C=3"], ["C=3", "perhaps model.C=3"]),
     (["cluster.workers=two"], ["cluster.workers=two", "whole number"]),
     (["seed=abc"], ["seed=abc", "whole number"]),

@@ -23,20 +23,10 @@ from hpcml.cluster.handle import Cluster, LogToFile, Size
 from hpcml.cluster.spill import private_directory
 from hpcml.errors import ClusterStartError, ConfigError
 from hpcml.runs import RunPaths
-from hpcml.spec import MIN_WORKER_MEMORY, LocalSpec
+from hpcml.spec import MIN_WORKER_MEMORY, THREAD_VARIABLES, LocalSpec
 from hpcml.units import format_size, parse_size
 
 log = logging.getLogger(__name__)
-
-# Read by the BLAS and OpenMP libraries that NumPy, SciPy and scikit-learn come with, when they are loaded.
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
 
 # How long the parts of a cluster may take to end by themselves, in seconds.
 _CLOSE_TIMEOUT = 5

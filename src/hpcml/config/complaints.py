@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
@@ -16,11 +17,14 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from hpcml import targets
+from hpcml import site, spec, targets
 from hpcml.errors import ConfigError, nearest
+from hpcml.spec import ClusterSpec
 
-# Groups whose options are any class of any package, named by _target_; the others are typed by a dataclass of spec.py.
+# Groups whose options are any class of any package, named by _target_
 OPEN_GROUPS = ("data", "model", "workload")
+# and those that are typed by a dataclass of site.py or spec.py
+CLOSED_GROUPS = ("site", "cluster", "head")
 
 
 def translate(error: Exception, config: DictConfig | None) -> ConfigError:
@@ -53,9 +57,10 @@ def translate(error: Exception, config: DictConfig | None) -> ConfigError:
     if isinstance(cause, OmegaConfBaseException):
         reason = _first_line(cause).removeprefix("KeyError raised while resolving interpolation: ")
         return ConfigError(f"{cause.full_key}: {reason}")
-    in_file = re.search(r"^In '(.+?)': \w+ raised while composing config:\n(.+)\n\s+full_key: (\S+)", str(error))
+    where = r"^In '(.+?)': \w+ raised while composing config:\n(.+)\n\s+full_key: (\S+)(?:[^$]*object_type=(\w+))?"
+    in_file = re.search(where, str(error))
     if in_file:
-        return _in_file(in_file[1], in_file[2], in_file[3], config)
+        return _in_file(*in_file.groups(default=""))
     there = re.search(r"already at '(.+?)'", str(error))
     if there:
         override = re.search(r"Either remove \+ prefix: '(.+)'", str(error))
@@ -63,14 +68,24 @@ def translate(error: Exception, config: DictConfig | None) -> ConfigError:
     return ConfigError(" ".join(str(error).split()) or type(error).__name__)
 
 
-def _in_file(file: str, reason: str, key: str, config: DictConfig | None) -> ConfigError:
-    """Tell a mistake in a YAML file of the user's."""
+def _in_file(file: str, reason: str, key: str, kind: str) -> ConfigError:
+    """Tell a mistake in a YAML file of the user's.
+
+    Parameters
+    ----------
+    kind : str
+        The name of the dataclass that types the place of the mistake.
+    """
     if not reason.startswith("Key "):
         return ConfigError(f"{file}.yaml: {key}: {reason}")
-    parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(config, parent) if config is not None and parent else config
-    known = [str(known) for known in node] if isinstance(node, DictConfig) else []
-    return ConfigError(f"{file}.yaml: there is no key '{key}'", nearest(name, known, most=5))
+    if kind == ClusterSpec.__name__:
+        return ConfigError(
+            f"{file}.yaml: does not say which kind of cluster it is",
+            "begin it with `defaults: [local]`, or pbs, slurm, allocation",
+        )
+    schema = getattr(spec, kind, None) or getattr(site, kind, None)
+    known = [field.name for field in fields(schema)] if schema else []
+    return ConfigError(f"{file}.yaml: there is no key '{key}'", nearest(key.rpartition(".")[2], known, most=5))
 
 
 def _first_line(error: BaseException) -> str:
@@ -139,3 +154,21 @@ def check_closed(given: Mapping[str, Any], known: list[str], key: str) -> None:
     for name in given:
         if name not in known:
             raise ConfigError(f"{key}{name}: there is no such key", nearest(name, known, most=5))
+
+
+def check_objects(value: Any, key: str) -> None:
+    """Refuse what was added with a plus to a dataclass, or to one in it: OmegaConf makes attributes of such keys.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if is_dataclass(value):
+        check_closed(vars(value), [field.name for field in fields(value)], f"{key}.")
+        value = vars(value)
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            check_objects(item, f"{key}.{name}")
+    if isinstance(value, list):
+        for number, item in enumerate(value):
+            check_objects(item, f"{key}[{number}]")

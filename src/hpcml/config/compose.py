@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -14,14 +17,23 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from hpcml import targets
-from hpcml.config.complaints import OPEN_GROUPS, check_closed, translate, typed_override
+from hpcml.config.complaints import (
+    CLOSED_GROUPS,
+    OPEN_GROUPS,
+    check_closed,
+    check_objects,
+    translate,
+    typed_override,
+)
 from hpcml.config.presets import drop_leaks, literal, replacing_lists, replacing_merged
 from hpcml.errors import ConfigError, HpcmlError, nearest
 from hpcml.runs import scratch_root
-from hpcml.spec import LocalSpec, RunSpec
+from hpcml.spec import AllocationSpec, ClusterSpec, LocalSpec, PbsSpec, RunSpec, SlurmSpec, default_scratch
+
+CLUSTERS = {"local": LocalSpec, "pbs": PbsSpec, "slurm": SlurmSpec, "allocation": AllocationSpec}
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,7 @@ class Composed:
     config: dict[str, Any]
     overrides: list[str]
     choices: dict[str, str | None]
+    closed: dict[str, Any] = field(repr=False)
 
     def build(self) -> RunSpec:
         """Check every ``_target_``, then build the objects.
@@ -41,10 +54,12 @@ class Composed:
             If a value is out of range, or a class cannot be imported or does not take its parameters.
         """
         check_closed(self.config, [field.name for field in fields(RunSpec)], "")
-        check_closed(self.config["cluster"], [field.name for field in fields(LocalSpec)], "cluster.")
+        values = dict(self.config)
+        for group, node in self.closed.items():
+            values[group] = OmegaConf.to_object(node)
+            check_objects(values[group], group)
         for group in OPEN_GROUPS:
             targets.check(self.config[group], group)
-        values = dict(self.config, cluster=LocalSpec(**self.config["cluster"]))
         for group in OPEN_GROUPS:
             # data is built when it is loaded: by then there is a log for what a user's own loader says
             values[group] = _instantiate(self.config[group], group, partial=group == "data")
@@ -74,7 +89,7 @@ def compose(prog: str, args: Sequence[str]) -> Composed | None:
     """
     with _argv([prog, *args]), _full_errors():
         flags = get_args_parser().parse_args()
-        flags.overrides = [literal(text) for text in flags.overrides]
+        flags.overrides = [*_own_directory(), *(literal(text) for text in flags.overrides)]
         if flags.multirun:
             raise ConfigError(
                 "--multirun runs one job after the other and waits for each",
@@ -86,12 +101,15 @@ def compose(prog: str, args: Sequence[str]) -> Composed | None:
             ):
                 _main(lambda _: None)
                 return None
+            flags.overrides += _cluster_of_site(flags)
             config, choices = _compose(flags)
             if flags.cfg == "job":
                 # Hydra's own --cfg would show what a preset leaks into another class, which is not what runs.
                 _show(config, flags.package, flags.resolve)
                 return None
+            _refuse_hidden(flags, choices)
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            closed = {group: config._get_node(group) for group in CLOSED_GROUPS if config[group] is not None}
         except HpcmlError:
             raise
         except Exception as error:
@@ -99,8 +117,49 @@ def compose(prog: str, args: Sequence[str]) -> Composed | None:
             raise translate(error, comparable) from error
     assert isinstance(plain, dict)
     named = {str(key): value for key, value in plain.items()}
-    named["scratch"] = str(scratch_root(named["scratch"]))
-    return Composed(named, list(flags.overrides), choices)
+    composed = Composed(named, list(flags.overrides), choices, closed)
+    objects: dict[str, Any] = {group: OmegaConf.to_object(node) for group, node in closed.items()}
+    named["scratch"] = str(scratch_root(named["scratch"], default_scratch(objects.get("site"), objects["cluster"])))
+    return composed
+
+
+def _own_directory() -> list[str]:
+    """Have Hydra look for configs in ``$HPCML_CONFIG_DIR`` too, as in ``--config-dir``."""
+    directory = os.environ.get("HPCML_CONFIG_DIR")
+    if not directory:
+        return []
+    if not Path(directory).is_dir():
+        raise ConfigError(f"HPCML_CONFIG_DIR={directory}: there is no such directory")
+    return [f'hydra.searchpath=["file://{Path(directory).absolute()}"]']
+
+
+def _refuse_hidden(flags: Any, choices: dict[str, str | None]) -> None:
+    """Refuse an option that is there twice: Hydra takes hpcml's own, and a user would wonder why his does nothing."""
+    own = resources.files("hpcml.conf")
+    for directory in filter(None, (flags.config_dir, os.environ.get("HPCML_CONFIG_DIR"))):
+        for group, option in choices.items():
+            file = f"{group}/{option}.yaml"
+            if (Path(directory) / file).is_file() and own.joinpath(file).is_file():
+                raise ConfigError(
+                    f"{directory}/{file}: hpcml has a {group}={option} of its own", "give yours another name"
+                )
+
+
+def _cluster_of_site(flags: Any) -> list[str]:
+    """Choose the cluster that a site means if none is named: jobs of the site's scheduler."""
+    keys = {text.lstrip("+").partition("=")[0] for text in flags.overrides}
+    if "cluster" in keys or not keys & {"site", "experiment"}:
+        return []
+    found: list[str] = []
+
+    def look(config: DictConfig) -> None:
+        if HydraConfig.get().runtime.choices.get("cluster") == "local" and config.site is not None:
+            found.append(f"cluster={config.site.schedulers[0]}")
+
+    choices = [text for text in flags.overrides if re.match(r"(site|experiment|hydra\.searchpath)=", text)]
+    with contextlib.suppress(Exception), _argv([sys.argv[0], *choices, *_where(flags)]):
+        _main(look)  # what is wrong with the site is told when the whole is composed
+    return found
 
 
 def _where(flags: Any) -> list[str]:
@@ -116,7 +175,9 @@ def _compose(flags: Any) -> tuple[DictConfig, dict[str, str | None]]:
     def capture(config: DictConfig) -> None:
         choices = dict(HydraConfig.get().runtime.choices)
         found["config"] = config
-        found["choices"] = {group: choice for group, choice in choices.items() if not group.startswith("hydra/")}
+        found["choices"] = {
+            group: choice for group, choice in choices.items() if not group.startswith(("hydra/", "schema/"))
+        }
         found["again"] = replacing_merged(config, overrides, OPEN_GROUPS)
         if not found["again"]:
             for group in OPEN_GROUPS:
@@ -152,7 +213,10 @@ def _without(failed: str | None, overrides: Sequence[str], given: Sequence[str])
 
 def _main(task: Any) -> None:
     store = ConfigStore.instance()
-    store.store(name="schema", node=RunSpec, provider="hpcml")
+    # Which cluster it is says its option: each begins with its own schema
+    store.store(name="schema", node=RunSpec(workload=MISSING, cluster=ClusterSpec()), provider="hpcml")
+    for name, kind in CLUSTERS.items():
+        store.store(group="schema/cluster", name=name, node=kind, provider="hpcml")
     hydra.main(version_base="1.3", config_path="pkg://hpcml.conf", config_name="config")(task)()
 
 

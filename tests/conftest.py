@@ -9,6 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples everywhere and each time, and no directory of them; to look for more: --hypothesis-seed=random
+settings.register_profile("hpcml", derandomize=True, database=None, deadline=None)
+settings.load_profile("hpcml")
 
 NOBODY = 65534
 ROOT = Path(__file__).parent.parent
@@ -20,8 +25,10 @@ Hpcml = Callable[..., "subprocess.CompletedProcess[str]"]
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that a developer's shell or home says reaches a test, and no test writes there."""
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-    for name in ("SCRATCH", "HPCML_SCRATCH", "XDG_STATE_HOME", "PBS_JOBFS", "OMP_NUM_THREADS", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
+    ours = ("SCRATCH", "PROJECT", "XDG_STATE_HOME", "OMP_NUM_THREADS", "FORCE_COLOR", "EPHEMERAL", "SLURM_JOB_ID")
+    for name in list(os.environ):
+        if name in ours or name.startswith(("HPCML_", "PBS_", "DASK_")):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture
@@ -68,3 +75,20 @@ def ordinary_user(tmp_path: Path) -> Iterator[Sequence[str]]:
         if directory.stat().st_uid == 0 and directory != Path("/") and len(directory.parts) > 2:
             directory.chmod(directory.stat().st_mode | 0o055)
     yield prefix
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite", action="store_true", help="write recorded files anew instead of comparing with them")
+
+
+@pytest.fixture
+def recorded(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
+    """Compare a text with a file of the repository, whole; with --rewrite make it the file."""
+
+    def compare(path: Path, text: str) -> None:
+        if request.config.getoption("--rewrite"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        assert path.read_text() == text, f"{path} says something else; if it should not: pytest --rewrite"
+
+    return compare

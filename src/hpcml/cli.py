@@ -46,18 +46,27 @@ def plan(args: list[str]) -> int:
     """Say what a run would do, after all its checks, and start nothing."""
     from hpcml.config.compose import compose
 
-    composed = compose("hpcml plan", [arg for arg in args if arg != "--json"])
-    if composed is None:
-        return 0
-    spec = composed.build()
-    from hpcml import launcher
+    as_json = "--json" in args
+    args = [arg for arg in args if arg != "--json"]
+    try:
+        composed = compose("hpcml plan", args)
+        if composed is None:
+            return 0
+        spec = composed.build()
+        from hpcml import plan as planning
 
-    lines = {**launcher.plan(spec), "command": shlex.join(["hpcml", "run", *(a for a in args if a != "--json")])}
-    if "--json" in args:
-        print(json.dumps({"config": composed.config, **lines}, indent=2))
+        found = planning.plan(spec)
+    except ConfigError as error:
+        if as_json:
+            complaint = {"severity": "error", "text": error.message, "remedy": "; ".join(error.hints), "source": None}
+            print(json.dumps({"complaints": [complaint]}, indent=2))
+            return error.exit_code
+        raise
+    if as_json:
+        print(json.dumps({"config": composed.config, **found.to_json(args)}, indent=2))
     else:
-        display.pairs(display.console(), lines)
-    return 0
+        display.show_plan(display.console(), found, args)
+    return 2 if found.errors else 0
 
 
 def list_runs(args: list[str]) -> int:

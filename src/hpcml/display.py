@@ -16,10 +16,18 @@ from hpcml.units import format_seconds
 
 if TYPE_CHECKING:
     from hpcml.cluster import Cluster
+    from hpcml.plan import Plan
     from hpcml.record import Record
     from hpcml.runs import RunPaths
 
 _COLOURS = {"DONE": "green", "RUNNING": "cyan", "FAILED": "red", "CANCELLED": "yellow", "LOST": "red"}
+
+_COLOURS_OF = {"error": "bold red", "warning": "yellow"}
+_TITLES = {
+    "env.sh": "the environment of the head job",
+    "head": "the head job's script",
+    "worker": "a worker job's script",
+}
 
 
 class _Console(Console):
@@ -44,6 +52,23 @@ def pairs(console: Console, lines: Mapping[str, str]) -> None:
     width = max(map(len, lines), default=0)
     for label, text in lines.items():
         line(console, f"  {label:<{width}}  {text}")
+
+
+def show_plan(console: Console, plan: Plan, overrides: Sequence[str]) -> None:
+    """Print what a run would do, what is wrong with it, the job scripts, and what to type."""
+    pairs(console, plan.lines)
+    for complaint in plan.complaints:
+        line(console, f"{complaint.severity}: {complaint.text}", _COLOURS_OF[complaint.severity])
+        line(console, f"  {complaint.remedy}")
+        line(console, f"  [{complaint.source}]", "dim")
+    if plan.errors:
+        return
+    for name, text in plan.scripts().items():
+        line(console, f"\n{_TITLES[name]}", "bold")
+        for written in text.splitlines():
+            line(console, f"  {written}".rstrip())
+    line(console, "\nto start it" if plan.proposal is None else "\nto submit it", "bold")
+    line(console, f"  {plan.command(overrides)}")
 
 
 def show_start(console: Console, paths: RunPaths, what: Sequence[str]) -> None:

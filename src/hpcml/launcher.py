@@ -7,7 +7,6 @@ import multiprocessing
 import signal
 import sys
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,17 +16,18 @@ import yaml
 from distributed import CancelledError, KilledWorker
 from rich.console import Console
 
-from hpcml import data, display, interrupt, record, results, runs
-from hpcml.cluster import Cluster, local_size, open_cluster
+from hpcml import display, interrupt, record, results, runs
+from hpcml.cluster import Cluster, open_cluster
 from hpcml.describe import describe
 from hpcml.errors import Cancelled, ConfigError, HpcmlError, ResultsError, WorkloadError
 from hpcml.files import write_text
 from hpcml.logs import run_log
+from hpcml.plan import check, describe_run, propose, scratch
 from hpcml.progress import watching
 from hpcml.record import Record, State
 from hpcml.runs import RunPaths
-from hpcml.spec import RunSpec
-from hpcml.workloads.base import Inputs, Outcome, Units
+from hpcml.spec import LocalSpec, RunSpec
+from hpcml.workloads.base import Outcome, Units
 
 log = logging.getLogger(__name__)
 
@@ -85,67 +85,6 @@ class _Run:
         )
 
 
-@dataclass(frozen=True)
-class Checked:
-    """A spec that passed all checks: what its workload computes on, in how many units, and what gave doubts."""
-
-    inputs: Inputs
-    units: int
-    warnings: list[str]
-
-
-def check(spec: RunSpec) -> Checked:
-    """Load the data and refuse what cannot work; starts nothing and writes nothing.
-
-    Raises
-    ------
-    ConfigError
-    """
-    runs.check_root(spec.scratch)
-    local_size(spec.cluster)
-    results.check_model_format(spec.model, spec.model_format)
-    lacking = [name for name in ("check", "describe", "run") if not hasattr(spec.workload, name)]
-    if lacking:
-        raise ConfigError(
-            f"workload: a {type(spec.workload).__name__} is no workload: it has no {' and no '.join(lacking)}",
-            "hpcml.workloads.base.Workload says what one is; hpcml.Search is one",
-        )
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
-        inputs = Inputs(None if spec.data is None else data.load(spec.data), spec.model, spec.seed)
-        units = spec.workload.check(inputs)
-    return Checked(inputs, units, list(dict.fromkeys(str(warning.message) for warning in caught)))
-
-
-def describe_run(spec: RunSpec, inputs: Inputs) -> list[str]:
-    """Say in two lines what will be computed, on what."""
-    return [spec.workload.describe(inputs), *([inputs.data.describe()] if inputs.data else [])]
-
-
-def plan(spec: RunSpec) -> dict[str, str]:
-    """Say what a run would do, after all its checks; starts nothing and writes nothing.
-
-    Returns
-    -------
-    dict of str to str
-        Labels and texts.
-
-    Raises
-    ------
-    ConfigError
-    """
-    checked = check(spec)
-    computed, *on = describe_run(spec, checked.inputs)
-    return {
-        "compute": computed,
-        "data": " ".join(on) or "none",
-        "units of work": str(checked.units),
-        "cluster": str(local_size(spec.cluster)),
-        "results": f"{runs.scratch_root(spec.scratch)}/RUN, the model as {spec.model_format}",
-        **({"warnings": "; ".join(checked.warnings)} if checked.warnings else {}),
-    }
-
-
 def run(spec: RunSpec, *, origin: Origin | None = None, console: Console | None = None) -> Record:
     """Run a workload on a cluster and write its results to a new run directory.
 
@@ -191,11 +130,18 @@ def run(spec: RunSpec, *, origin: Origin | None = None, console: Console | None 
 
 
 def _run(spec: RunSpec, origin: Origin, console: Console) -> Record:
+    proposed = propose(spec, here=True)
+    if proposed is not None:
+        proposed.refuse()
+        raise ConfigError(
+            f"cluster={proposed.request.scheduler}: this version plans batch jobs, and does not start them itself yet",
+            "hpcml plan shows them; scripts/pbs/submit.sh submits a job in which cluster=local uses one node",
+        )
     git = record.git_state(Path.cwd())  # before the run directory is there, which may make the checkout dirty
     interrupt.reopen()
     interrupt.hold()  # until the run directory is under the protection of the try below
     try:
-        current = _Run(runs.create(spec.scratch), time.time(), Units(0))
+        current = _Run(runs.create(scratch(spec)), time.time(), Units(0))
     except BaseException:
         interrupt.closing()
         interrupt.release()
@@ -226,6 +172,7 @@ def _execute(spec: RunSpec, current: _Run, console: Console) -> None:
     checked = check(spec)
     inputs, current.units.total, current.warnings = checked.inputs, checked.units, checked.warnings
     display.show_start(console, current.paths, describe_run(spec, inputs))
+    assert isinstance(spec.cluster, LocalSpec)
     with open_cluster(spec.cluster, current.paths) as cluster:
         current.cluster = cluster
         display.show_cluster(console, cluster)

@@ -17,7 +17,7 @@ import hpcml
 from hpcml.config.compose import compose
 from hpcml.data import ArrayFile, TableFile
 from hpcml.launcher import Origin, run
-from hpcml.spec import LocalSpec, RunSpec
+from hpcml.spec import HeadSpec, LocalSpec, RunSpec
 from hpcml.workloads.search import Search
 
 ROOT = Path(__file__).parents[2]
@@ -28,15 +28,17 @@ CONF = ROOT / "conf"
 ALLOWED = {
     "__init__": {"data", "errors", "launcher", "record", "spec", "workloads"},  # for type checkers only
     "__main__": {"cli"},
-    "cli": {"__init__", "completion", "config", "display", "errors", "interrupt", "launcher", "record", "runs"},
+    "cli": {"__init__", "completion", "config", "display", "errors", "interrupt", "launcher", "plan", "record", "runs"},
     "completion": {"config", "runs"},
-    "config": {"config", "errors", "runs", "spec", "targets"},
+    "config": {"config", "errors", "runs", "site", "spec", "targets"},
     "launcher": {
-        "cluster", "data", "describe", "display", "errors", "files", "interrupt", "logs", "progress", "record",
+        "cluster", "describe", "display", "errors", "files", "interrupt", "logs", "plan", "progress", "record",
         "results", "runs", "spec", "workloads",
     },
-    "cluster": {"cluster", "errors", "interrupt", "runs", "spec", "units"},
-    "display": {"cluster", "errors", "record", "runs", "units"},  # cluster: for type checkers only
+    "plan": {"batch", "cluster", "data", "errors", "results", "runs", "spec", "workloads"},
+    "cluster": {"batch", "cluster", "errors", "interrupt", "runs", "spec", "units"},
+    "batch": {"batch", "errors", "runs", "site", "spec", "units"},
+    "display": {"cluster", "errors", "plan", "record", "runs", "units"},  # cluster, plan: for type checkers only
     "progress": {"cluster", "files", "units", "workloads"},  # cluster, workloads: for type checkers only
     "results": {"errors", "files", "runs", "workloads"},
     "record": {"__init__", "files", "runs"},
@@ -44,7 +46,8 @@ ALLOWED = {
     "data": {"data", "errors"},
     "describe": {"files"},
     "runs": {"errors"},
-    "spec": {"errors", "units"},
+    "spec": {"errors", "site", "units"},
+    "site": {"errors", "units"},
     "targets": {"errors"},
     "units": {"errors"},
     "interrupt": {"errors"},
@@ -60,6 +63,7 @@ OWNERS = {
     "omegaconf": {"config"},
     "sklearn": {"data", "models", "workloads"},
     "joblib": {"results", "workloads"},
+    "dask_jobqueue": {"cluster"},
     "distributed": {"cluster", "launcher", "logs", "workloads"},
     "pyarrow": {"data", "results"},
     "rich": {"cli", "display", "launcher", "progress"},
@@ -130,6 +134,8 @@ NEEDED = {
     ("data", "npz"): ["data.path=x.npz"],
     ("data", "custom"): ["data._target_=sklearn.datasets.load_iris"],
     ("model", "custom"): ["model._target_=sklearn.svm.LinearSVC"],
+    **{("cluster", kind): ["site=generic_pbs"] for kind in ("pbs", "allocation")},
+    ("cluster", "slurm"): ["site=generic_slurm"],
     ("workload", "custom"): ["workload._target_=hpcml.workloads.search.Search"],
 }
 
@@ -205,3 +211,4 @@ def test_no_key_of_the_root_config_is_left_over() -> None:
     assert composed is not None
     assert set(composed.config) == {field.name for field in dataclasses.fields(RunSpec)}
     assert set(composed.config["cluster"]) == {field.name for field in dataclasses.fields(LocalSpec)}
+    assert set(composed.config["head"]) == {field.name for field in dataclasses.fields(HeadSpec)}

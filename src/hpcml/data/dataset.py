@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -136,6 +138,21 @@ def load(source: Any) -> Dataset:
         f"{name} gave a {type(source).__name__}",
         "wanted: hpcml.Dataset, a tuple (X, y) or (X, y, groups), or a mapping with data and target",
     )
+
+
+def paths(source: Any) -> list[str]:
+    """List the files that a source names, by full paths: what jobs on other nodes must be able to see.
+
+    >>> import functools
+    >>> paths(functools.partial(load, path="/g/data/ab12/flights.csv", target="delay"))
+    ['/g/data/ab12/flights.csv']
+    """
+    values = getattr(source, "keywords", None) or getattr(source, "__dict__", {})
+    named = [value for value in values.values() if isinstance(value, (str, os.PathLike))]
+    found = [Path(value).expanduser() for value in named]
+    return [
+        str(Path.cwd() / path) for path, text in zip(found, named, strict=True) if "/" in str(text) or path.exists()
+    ]
 
 
 def _name(source: Any) -> str:

@@ -1,0 +1,242 @@
+"""The check of a request: every rule that it breaks, at once. A rule is a small function, in a table RULES."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import os
+import socket
+from collections.abc import Iterator
+
+from hpcml.batch import limits, text
+from hpcml.batch.complaint import Complaint, Severity
+from hpcml.batch.cost import price
+from hpcml.batch.request import OWN_RULE, Request
+from hpcml.spec import MIN_WORKER_MEMORY
+from hpcml.units import format_size, format_walltime, parse_size, parse_walltime, pbs_size
+
+
+def check(request: Request) -> list[Complaint]:
+    """List all that is wrong or doubtful with a request."""
+    found = [complaint for rule in (*RULES, *text.RULES) for complaint in rule(request)]
+    found += [complaint for job in request.all_jobs for rule in limits.RULES for complaint in rule(job, request)]
+    if not request.strict:
+        found = [complaint.demoted() if complaint.soft else complaint for complaint in found]
+    return list(dict.fromkeys(found))
+
+
+def _scheduler_is_there(request: Request) -> Iterator[Complaint]:
+    site = request.site
+    if request.scheduler not in site.schedulers:
+        yield Complaint(
+            f"cluster={request.scheduler}: {site.name} has {' and '.join(site.schedulers)}",
+            f"use cluster={site.schedulers[0]}",
+            site.source,
+        )
+
+
+def _project_is_known(request: Request) -> Iterator[Complaint]:
+    site = request.site
+    if request.worker.project is None and site.project_required:
+        also = f", or set ${site.project_variable}" if site.project_variable else ""
+        yield Complaint(
+            f"cluster.project is not set: {site.name} takes no job without one",
+            f"type cluster.project=...{also}",
+            site.source,
+        )
+
+
+def _cores_are_shared_out(request: Request) -> Iterator[Complaint]:
+    job, workers, threads = request.worker, request.workers_per_job, request.threads
+    if job.ncpus != workers * threads:
+        fitting = max(1, job.ncpus // threads)
+        yield Complaint(
+            f"cluster.ncpus={job.ncpus}: is not workers_per_job={workers} x threads={threads}",
+            f"use cluster.ncpus={workers * threads}"
+            + (f", or cluster.workers_per_job={fitting}" if fitting * threads == job.ncpus else ""),
+            OWN_RULE,
+        )
+
+
+def _workers_can_live(request: Request) -> Iterator[Complaint]:
+    job = request.worker
+    if request.memory_limit >= MIN_WORKER_MEMORY or job.mem < 1024**2:
+        return
+    wanted = math.ceil(request.least_mem / 1024**3)
+    fitting = next(
+        (
+            number
+            for number in range(request.workers_per_job, 0, -1)
+            if job.ncpus % number == 0 and request.memory_limit * request.workers_per_job >= number * MIN_WORKER_MEMORY
+        ),
+        None,
+    )
+    yield Complaint(
+        f"cluster.mem={pbs_size(job.mem)}: leaves each of {request.workers_per_job} workers "
+        f"{format_size(request.memory_limit)}; imports alone take {format_size(MIN_WORKER_MEMORY)}, and Dask or PBS "
+        "would kill it",
+        f"use cluster.mem={wanted}GB"
+        + (f", or cluster.workers_per_job={fitting} cluster.threads={job.ncpus // fitting}" if fitting else ""),
+        OWN_RULE,
+    )
+
+
+def _spill_has_a_disk(request: Request) -> Iterator[Complaint]:
+    job, place = request.worker, request.local_directory or ""
+    if job.limits.jobfs is not None and "JOBFS" in place and (job.jobfs or 0) < request.memory_limit:
+        yield Complaint(
+            f"cluster.jobfs={pbs_size(job.jobfs or 0)}: workers spill to {place}, and not even one worker's "
+            f"{format_size(request.memory_limit)} has room there",
+            f"use cluster.jobfs={pbs_size(min(job.mem, parse_size(job.limits.jobfs)))}, or leave it out",
+            request.site.source,
+        )
+
+
+def _storage_is_named(request: Request) -> Iterator[Complaint]:
+    rules, site = request.site.storage, request.site
+    for key, names in request.storages.items():
+        said = f"{key}.storage={rules.separator.join(names)}"
+        if rules.directive is None:
+            if names:
+                yield Complaint(f"{said}: {site.name} wants none named", f"leave {key}.storage out", site.source)
+        elif not names:
+            yield Complaint(
+                f"{key}.storage is empty: {site.name} wants -l {rules.directive}=",
+                f"leave {key}.storage out, then it is what the paths of the run need",
+                site.source,
+            )
+        else:
+            whole = rules.separator.join(dict.fromkeys([*names, *request.needs]))
+            for name in [name for name in request.needs if name not in names]:
+                yield Complaint(
+                    f"{said}: does not name {name}, on which lies {request.needs[name]}",
+                    f"use {key}.storage={whole}, or leave it out",
+                    site.source,
+                )
+
+
+def _worker_jobs_fit_the_queue(request: Request) -> Iterator[Complaint]:
+    job, limits, queue = request.worker, request.worker.limits, request.queue_of(request.worker)
+    heads = int(request.head is not None and request.head.queue == job.queue)
+    key, count = ("nodes", job.nodes) if job.nodes > 1 else ("jobs", request.jobs)
+    also = ", of which the head takes one" if heads else ""
+    rules = [
+        # at most, taken by each, in words
+        ("lets", limits.max_queued, 1 / job.nodes, f"jobs wait{also}"),
+        ("runs", limits.max_running, 1 / job.nodes, f"jobs at a time{also}"),
+        ("runs", limits.max_running_ncpus, job.ncpus, "cores at a time"),
+        ("runs", limits.max_running_ngpus, job.ngpus, "GPUs at a time"),
+    ]
+    fitting = [int((most - (heads if "jobs" in what else 0)) / each) if most is not None and each else count
+               for _, most, each, what in rules]  # fmt: skip
+    for (does, most, _, what), number in zip(rules, fitting, strict=True):
+        if count > number:
+            yield Complaint(
+                f"cluster.{key}={count}: {queue} {does} {most} {what}",
+                f"use cluster.{key}={max(1, min(fitting))}",
+                request.site.source,
+                soft=True,
+            )
+            return  # the smallest number keeps to all of them
+
+
+# Directories that every node has for itself.
+_NODE_LOCAL = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+
+
+def _scratch_is_shared(request: Request) -> Iterator[Complaint]:
+    scratch = request.places.scratch
+    if any(scratch.startswith(f"{root}/") for root in (*_NODE_LOCAL, request.local_directory or _NODE_LOCAL[0])):
+        yield Complaint(
+            f"scratch={scratch}: lies on one node's own disk, where worker jobs on other nodes cannot see it",
+            "use a directory of a shared file system: scratch=...",
+            OWN_RULE,
+            severity="warning",
+        )
+
+
+def _head_outlives_workers(request: Request) -> Iterator[Complaint]:
+    head, worker = request.head, request.worker
+    if head is None or head.walltime > worker.walltime:
+        return
+    most = head.limits.max_walltime(head.ncpus)
+    capped = most is not None and head.walltime >= most
+    if capped and worker.walltime > (worker.limits.max_walltime(worker.total_ncpus) or worker.walltime):
+        return  # the workers' walltime is what is wrong
+    severity: Severity = "warning" if head.walltime == worker.walltime else "error"
+    yield Complaint(
+        f"head.walltime={format_walltime(head.walltime)}: worker jobs that wait in the queue would still be running, "
+        f"for their walltime is {format_walltime(worker.walltime)}, when the head ends",
+        f"use cluster.walltime={format_walltime(max(head.walltime - 3600, head.walltime // 2))}"
+        if capped
+        else f"use head.walltime={format_walltime(worker.walltime + parse_walltime(request.site.head.wait))}",
+        OWN_RULE,
+        severity,
+    )
+
+
+def _head_may_live_here(request: Request) -> Iterator[Complaint]:
+    rules, site = request.site.head, request.site
+    if not request.here or "PBS_JOBID" in os.environ or "SLURM_JOB_ID" in os.environ:
+        return
+    host = socket.gethostname().partition(".")[0]
+    on_login = any(fnmatch.fnmatch(host, pattern) for pattern in rules.login_hosts)
+    if rules.login_walltime is None or (site.is_here(request.scheduler) and not on_login):
+        return
+    most = parse_walltime(rules.login_walltime)
+    if request.worker.walltime <= most:
+        return
+    yield Complaint(
+        f"head.where=here: {f'{host} is' if on_login else 'if this is'} a login node, where {site.name} ends a process "
+        f"after {format_walltime(most)}" + (f" or above {rules.login_mem}" if rules.login_mem else "")
+        + f", and the worker jobs have {format_walltime(request.worker.walltime)}",
+        "use head.where=job" + (f", or start it in {rules.elsewhere}" if rules.elsewhere else ""),
+        site.source,
+        severity="error" if on_login else "warning",
+        soft=True,
+    )  # fmt: skip
+
+
+def _head_waits_for_money(request: Request) -> Iterator[Complaint]:
+    head, worker, limits = request.head, request.worker, request.worker.limits
+    if head is None:
+        return
+    cost = price(request)
+    remedy = "ask for no more and no larger worker jobs than start soon"
+    whole = limits.ncpus is not None and worker.ncpus == limits.ncpus
+    total = request.jobs * worker.ncpus
+    most = limits.max_walltime(total)
+    if (
+        (whole or request.jobs == 1 or request.site.dialect != "flat")
+        and total <= (limits.max_ncpus or total)
+        and limits.min_nodes <= request.jobs <= (limits.max_nodes or request.jobs)
+        and (most is None or worker.walltime <= most)
+    ):
+        remedy = (
+            f"all of it fits in one job, in which nothing waits for anything: cluster=allocation "
+            f"cluster.nodes={request.jobs}"
+        )
+    yield Complaint(
+        f"the head job costs {cost.show(cost.head_per_hour)} an hour, also while its worker jobs wait in the queue",
+        remedy,
+        OWN_RULE,
+        severity="warning",
+    )
+
+
+def _wrapper_ignores(request: Request) -> Iterator[Complaint]:
+    if request.scheduler == "pbs" and request.site.dialect == "wrapper":
+        for key, value in {"ngpus": request.worker.ngpus, "jobfs": request.worker.jobfs}.items():
+            if value:
+                yield Complaint(
+                    f"cluster.{key}={value}: Slurm's qsub ignores it in silence",
+                    f"use cluster=slurm cluster.{key}={value}",
+                    "slurm-wlm-torque 22.05, measured",
+                )
+
+
+RULES = (
+    _scheduler_is_there, _project_is_known, _cores_are_shared_out, _workers_can_live, _spill_has_a_disk,
+    _storage_is_named, _worker_jobs_fit_the_queue, _scratch_is_shared, _head_outlives_workers, _head_may_live_here,
+    _head_waits_for_money, _wrapper_ignores,
+)  # fmt: skip

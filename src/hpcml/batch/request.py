@@ -1,0 +1,376 @@
+"""Requests: what a run asks of a scheduler, with everything settled that the user has left to the site."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from hpcml.batch.complaint import Complaint
+from hpcml.errors import ConfigError
+from hpcml.site import Queue, Site
+from hpcml.spec import MIN_WORKER_MEMORY, AllocationSpec, BatchSpec, HeadSpec, PbsSpec, SlurmSpec
+from hpcml.units import parse_size, parse_walltime
+
+# Dask ends a worker that exceeds its own limit, looking five times a second, and PBS kills the job that exceeds its: so
+# much is kept between the two, and for the process that looks after the workers of a job.
+HEADROOM, NANNY = 0.05, 256 * 1024**2
+
+PBS_NOTATION = "PBS's notation, pbs_resources(7B)"
+OWN_RULE = "how hpcml runs workers"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One batch job. Amounts are those of each of its nodes; sizes are bytes, times seconds.
+
+    Parameters
+    ----------
+    key : str
+        The config group that describes it: cluster or head.
+    queue : str or None
+        None: the job names none.
+    limits : Queue
+        What the site says of the queue.
+    storage : tuple of str
+        File systems that the job names.
+    extra : tuple of str
+        The user's own directives.
+    """
+
+    key: str
+    name: str
+    queue: str | None
+    limits: Queue
+    project: str | None
+    nodes: int
+    ncpus: int
+    mem: int
+    walltime: int
+    jobfs: int | None
+    ngpus: int
+    storage: tuple[str, ...]
+    extra: tuple[str, ...]
+
+    @property
+    def total_ncpus(self) -> int:
+        return self.nodes * self.ncpus
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a job's script does before Python starts, and which Python that is."""
+
+    script: str | None
+    modules: tuple[str, ...]
+    venv: str | None
+    variables: Mapping[str, str]
+    python: str
+
+
+@dataclass(frozen=True)
+class Places:
+    """What the jobs of a run must be able to see: what it is, and its path."""
+
+    # the working directory, which workers import the user's modules from
+    work: str
+    # the interpreter that runs hpcml, and the root of its environment
+    python: str
+    prefix: str
+    # where run directories go
+    scratch: str
+    data: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that a run asks of a scheduler.
+
+    Parameters
+    ----------
+    jobs : int
+        How many worker jobs.
+    head : Job or None
+        None: the head lives in the process that is started, or in the allocation.
+    here : bool
+        The head lives in the process that is started.
+    memory_limit : int
+        Dask's, of each worker, in bytes.
+    least_mem : int
+        The memory of a job with which its workers can live.
+    local_directory : str or None
+        Where workers spill: a path, or a variable of the job; None: the job's temporary directory.
+    needs : mapping of str to str
+        Each file system that the jobs must name, and what lies on it.
+    """
+
+    site: Site
+    scheduler: str
+    jobs: int
+    worker: Job
+    head: Job | None
+    here: bool
+    workers_per_job: int
+    threads: int
+    memory_limit: int
+    least_mem: int
+    local_directory: str | None
+    environment: Environment
+    places: Places
+    needs: Mapping[str, str]
+    strict: bool
+
+    @property
+    def all_jobs(self) -> list[Job]:
+        """The worker job and, if there is one, the head job."""
+        return [self.worker, *([self.head] if self.head else [])]
+
+    @property
+    def storages(self) -> dict[str, tuple[str, ...]]:
+        """What the jobs name as storage, by key; the head's only where it is another."""
+        own = self.head is not None and self.head.storage != self.worker.storage
+        return {job.key: job.storage for job in (self.all_jobs if own else [self.worker])}
+
+    def queue_of(self, job: Job) -> str:
+        """Name the queue that a job will be in, for messages."""
+        known = (name for name, queue in self.site.queues.items() if queue is job.limits)
+        return job.queue or next(known, self.site.name)
+
+    @property
+    def workers(self) -> int:
+        return self.jobs * self.worker.nodes * self.workers_per_job
+
+
+def settle(spec: BatchSpec, head: HeadSpec, site: Site, places: Places, here: bool) -> tuple[Request, list[Complaint]]:
+    """Fill in what the user has left to the site.
+
+    Parameters
+    ----------
+    here : bool
+        The head is to live in the process that is started.
+
+    Returns
+    -------
+    Request
+        With a stand-in for each value that cannot be read.
+    list of Complaint
+        One for each such value.
+    """
+    settling = _Settling(spec, site, places)
+    worker = settling.worker_job()
+    workers, threads = settling.workers(worker)
+    inside = isinstance(spec, AllocationSpec)
+    head_job = None if here or inside else settling.head_job(head, worker)
+    kept = NANNY + (parse_size(site.head.mem) if inside else 0)
+    environment = spec.environment
+    request = Request(
+        site=site,
+        scheduler=settling.scheduler,
+        jobs=getattr(settling.spec, "jobs", 1),
+        worker=worker,
+        head=head_job,
+        here=here and not inside,
+        workers_per_job=workers,
+        threads=threads,
+        memory_limit=max(0, int(worker.mem * (1 - HEADROOM)) - kept) // workers,
+        least_mem=math.ceil((kept + workers * MIN_WORKER_MEMORY) / (1 - HEADROOM)),
+        local_directory=site.local_directory,
+        environment=Environment(
+            environment.script or os.environ.get("HPCML_ENV") or None,
+            tuple(environment.modules),
+            environment.venv,
+            dict(environment.variables),
+            f"{environment.venv}/bin/python" if environment.venv else places.python,
+        ),
+        places=places,
+        needs=settling.needs,
+        strict=spec.strict,
+    )
+    return request, settling.complaints
+
+
+def _whole_kb(text: str, key: str) -> int:
+    """Read a size as PBS keeps it: rounded up to whole KB. Less than one is left to be complained of."""
+    size = parse_size(text, key)
+    return size if size < 1024 else -(-size // 1024) * 1024
+
+
+class _Settling:
+    """The values of one request, as far as they are settled, and what could not be read."""
+
+    def __init__(self, spec: BatchSpec, site: Site, places: Places) -> None:
+        self.spec, self.site, self.places = copy.copy(spec), site, places
+        self.complaints: list[Complaint] = []
+        self.scheduler = {PbsSpec: "pbs", SlurmSpec: "slurm"}.get(type(spec), site.schedulers[0])
+        self.project = site.project_of(spec.project)
+        self.needs = self._needs()
+        for name, least in {"jobs": 1, "nodes": 1, "ncpus": 1, "workers_per_job": 1, "threads": 1, "ngpus": 0}.items():
+            value = getattr(spec, name, None)
+            if value is not None and value < least:
+                text = f"cluster.{name}={value}: must be {least} or more"
+                self.complaints.append(Complaint(text, f"use cluster.{name}={least}, or leave it out", OWN_RULE))
+                setattr(self.spec, name, least)
+
+    def _needs(self) -> dict[str, str]:
+        environment = self.spec.environment
+        paths = {
+            "the scratch of the project": self.site.scratch_of(self.project),
+            "scratch": self.places.scratch,
+            "the working directory": self.places.work,
+            "the environment": environment.venv or self.places.prefix,
+            "cluster.environment.script": environment.script,
+            **{f"data file {number}": path for number, path in enumerate(self.places.data, 1)},
+        }
+        found: dict[str, str] = {}
+        for what, path in paths.items():
+            for name in sorted(self.site.storage.names(path or "/")):
+                found.setdefault(name, f"{what}, {path}")
+        return found
+
+    def _read(self, parse: Callable[[str, str], int], text: str | None, key: str) -> int | None:
+        """Read a size or a time; complain and give None if it is neither."""
+        if text is None:
+            return None
+        try:
+            return parse(text, key)
+        except ConfigError as error:
+            self.complaints.append(Complaint(error.message, "; ".join(error.hints), PBS_NOTATION))
+            return None
+
+    def _ask(self, key: str, why: str) -> None:
+        self.complaints.append(Complaint(f"cluster.{key} is not set, and {why}", f"type cluster.{key}=...", OWN_RULE))
+
+    def worker_job(self) -> Job:
+        spec = self.spec
+        mem = self._read(_whole_kb, spec.mem, "cluster.mem")
+        walltime = self._read(parse_walltime, spec.walltime, "cluster.walltime") or 3600
+        queue = spec.queue or self.site.default_queue
+        if queue is None and self.site.routed:
+            queue = self._routed(mem, walltime)
+        limits = self._limits(queue)
+        ngpus, ncpus = self._cores(limits)
+        if mem is None:
+            mem = self._mem(limits, ncpus)
+        return Job(
+            key="cluster",
+            name=spec.name,
+            queue=None if self.site.routed else queue,
+            limits=limits,
+            project=self.project if self.site.project else None,
+            nodes=getattr(spec, "nodes", 1),
+            ncpus=ncpus,
+            mem=mem,
+            walltime=walltime,
+            jobfs=self._jobfs(limits, ncpus, mem),
+            ngpus=ngpus,
+            storage=self._storage(spec.storage),
+            extra=tuple(spec.extra_directives),
+        )
+
+    def _limits(self, queue: str | None) -> Queue:
+        """Give what is known of a queue; of a misspelt one, what the default queue has, to go on checking with."""
+        usual = self.site.queues.get(self.site.default_queue or "")
+        known = self.site.queues.get(queue or "")
+        guess = None if self.site.open_ended or not self.spec.strict else usual
+        return known or guess or Queue()
+
+    def _routed(self, mem: int | None, walltime: int) -> str | None:
+        """Find the first queue that takes the job; the largest of them if none does."""
+        nodes = getattr(self.spec, "nodes", 1)
+        wanted = self.spec.ncpus or (self.spec.workers_per_job or 1) * (self.spec.threads or 1)
+        for name, queue in self.site.queues.items():
+            most = queue.max_walltime(nodes * wanted)
+            if (
+                wanted <= (queue.ncpus or wanted)
+                and (mem or 0) <= parse_size(queue.mem or mem or 0)
+                and (most is None or walltime <= most)
+                and queue.min_nodes <= nodes <= (queue.max_nodes or nodes)
+            ):
+                return name
+        return max(self.site.queues, key=lambda name: self.site.queues[name].ncpus or 0, default=None)
+
+    def _cores(self, limits: Queue) -> tuple[int, int]:
+        """Settle GPUs and cores; on GPU queues the one follows from the other."""
+        spec = self.spec
+        ncpus, each = spec.ncpus, limits.ncpus_per_gpu
+        if each is not None:
+            ngpus = spec.ngpus if spec.ngpus is not None else max(1, (ncpus or each) // each)
+            return ngpus, ncpus or max(1, ngpus) * each
+        if ncpus is None and spec.workers_per_job is not None and not limits.whole_nodes:
+            ncpus = spec.workers_per_job * (spec.threads or 1)
+        ncpus = ncpus or limits.ncpus
+        if ncpus is None:
+            self._ask("ncpus", f"how many cores a node of {self.site.name} has is not known")
+        return spec.ngpus or 0, ncpus or 1
+
+    def _mem(self, limits: Queue, ncpus: int) -> int:
+        """Give a job its share of a node's memory, in whole GB where that is not much."""
+        if limits.mem is None or limits.ncpus is None:
+            self._ask("mem", f"how much memory a node of {self.site.name} has is not known")
+            return ncpus * 1024**3
+        share = parse_size(limits.mem) * min(1.0, ncpus / limits.ncpus)
+        unit = 1024**3 if share >= 16 * 1024**3 else 1024**2
+        return int(share) // unit * unit
+
+    def _jobfs(self, limits: Queue, ncpus: int, mem: int) -> int | None:
+        """Size the spill: as much again as memory, where the node's share of disk has it."""
+        asked = self._read(_whole_kb, self.spec.jobfs, "cluster.jobfs")
+        if asked is not None or limits.jobfs is None:
+            return asked
+        share = int(parse_size(limits.jobfs) * min(1.0, ncpus / (limits.ncpus or ncpus)))
+        return min(max(mem, 1024**2), share // 1024**2 * 1024**2)
+
+    def _storage(self, text: str | None) -> tuple[str, ...]:
+        if text is not None:
+            return tuple(name for name in text.split(self.site.storage.separator) if name)
+        return tuple(dict.fromkeys([*self.site.storage.always, *self.needs]))
+
+    def workers(self, job: Job) -> tuple[int, int]:
+        """Settle how a job's cores are shared among workers."""
+        workers, threads = self.spec.workers_per_job, self.spec.threads
+        if workers is None and threads is None:
+            workers = job.ngpus if job.limits.ncpus_per_gpu and job.ngpus else job.ncpus
+        if workers is None:
+            workers = max(1, job.ncpus // max(1, threads or 1))
+        if threads is None:
+            threads = max(1, job.ncpus // max(1, workers))
+        return max(1, workers), max(1, threads)
+
+    def head_job(self, head: HeadSpec, worker: Job) -> Job:
+        rules = self.site.head
+        queue = head.queue or (None if self.site.routed else rules.queue or worker.queue)
+        limits = worker.limits if self.site.routed else self._limits(queue)
+        each = limits.ncpus_per_gpu
+        if limits.whole_nodes or each:
+            share = each or limits.ncpus or rules.ncpus
+        else:
+            share = -(-rules.ncpus // limits.step) * limits.step
+        ncpus = head.ncpus or min(share, limits.ncpus or share)
+        node = parse_size(limits.mem) if limits.mem else None
+        mem = self._read(_whole_kb, head.mem, "head.mem") or parse_size(rules.mem)
+        if head.mem is None and node is not None:
+            mem = node if limits.whole_nodes else min(mem, node)
+        walltime = self._read(parse_walltime, head.walltime, "head.walltime")
+        if walltime is None:
+            walltime = worker.walltime + parse_walltime(rules.wait)
+            walltime = min(walltime, limits.max_walltime(ncpus) or walltime)
+        jobfs = self._read(_whole_kb, head.jobfs, "head.jobfs")
+        if jobfs is None and limits.jobfs:
+            jobfs = parse_size(rules.jobfs)
+        return Job(
+            key="head",
+            name=f"{self.spec.name}-head",
+            queue=None if self.site.routed else queue,
+            limits=limits,
+            project=worker.project,
+            nodes=1,
+            ncpus=ncpus,
+            mem=mem,
+            walltime=walltime,
+            jobfs=jobfs,
+            ngpus=1 if each else 0,
+            storage=worker.storage if head.storage is None else self._storage(head.storage),
+            extra=worker.extra,
+        )

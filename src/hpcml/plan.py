@@ -1,0 +1,172 @@
+"""Plans: what a run would do, after all its checks. Starts nothing and writes nothing."""
+
+from __future__ import annotations
+
+import shlex
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcml import data, results, runs
+from hpcml.batch import proposal
+from hpcml.batch.complaint import Complaint
+from hpcml.batch.proposal import Proposal
+from hpcml.cluster import local_size
+from hpcml.errors import ConfigError, DataError
+from hpcml.spec import BatchSpec, LocalSpec, RunSpec, default_scratch
+from hpcml.workloads.base import Inputs
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A spec that passed all checks: what its workload computes on, in how many units, and what gave doubts."""
+
+    inputs: Inputs
+    units: int
+    warnings: list[str]
+
+
+def check(spec: RunSpec) -> Checked:
+    """Load the data and refuse what cannot work; starts nothing and writes nothing.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if isinstance(spec.cluster, LocalSpec):
+        runs.check_root(scratch(spec))
+        local_size(spec.cluster)
+    results.check_model_format(spec.model, spec.model_format)
+    lacking = [name for name in ("check", "describe", "run") if not hasattr(spec.workload, name)]
+    if lacking:
+        raise ConfigError(
+            f"workload: a {type(spec.workload).__name__} is no workload: it has no {' and no '.join(lacking)}",
+            "hpcml.workloads.base.Workload says what one is; hpcml.Search is one",
+        )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        inputs = Inputs(None if spec.data is None else data.load(spec.data), spec.model, spec.seed)
+        units = spec.workload.check(inputs)
+    return Checked(inputs, units, list(dict.fromkeys(str(warning.message) for warning in caught)))
+
+
+def describe_run(spec: RunSpec, inputs: Inputs) -> list[str]:
+    """Say in two lines what will be computed, on what."""
+    return [spec.workload.describe(inputs), *([inputs.data.describe()] if inputs.data else [])]
+
+
+def scratch(spec: RunSpec) -> Path:
+    """Give the directory of a run's directory."""
+    return runs.scratch_root(spec.scratch, default_scratch(spec.site, spec.cluster))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    Parameters
+    ----------
+    lines : dict of str to str
+        Labels and texts.
+    proposal : Proposal or None
+        What it would ask of a scheduler; None: nothing.
+    complaints : list of Complaint
+        What is wrong or doubtful with that, and with the rest.
+    """
+
+    lines: dict[str, str]
+    proposal: Proposal | None
+    complaints: list[Complaint]
+
+    @property
+    def errors(self) -> list[Complaint]:
+        return [complaint for complaint in self.complaints if complaint.severity == "error"]
+
+    def scripts(self) -> dict[str, str]:
+        """Give the job scripts by what they are for; none if there are errors."""
+        return {} if self.proposal is None or self.errors else self.proposal.scripts()
+
+    def command(self, overrides: Sequence[str]) -> str:
+        """Give the command to type for it."""
+        if self.proposal is None:
+            return shlex.join(["hpcml", "run", *overrides])
+        return self.proposal.command(overrides)
+
+    def to_json(self, overrides: Sequence[str]) -> dict[str, Any]:
+        found: dict[str, Any] = {**self.lines, "complaints": [asdict(complaint) for complaint in self.complaints]}
+        if self.proposal is not None:
+            found["request"] = self.proposal.to_json()
+        if not self.errors:
+            found |= {"scripts": self.scripts(), "command": self.command(overrides)}
+        return found
+
+
+def propose(spec: RunSpec, here: bool) -> Proposal | None:
+    """Settle and check what a run asks of a scheduler; None if it asks nothing.
+
+    Parameters
+    ----------
+    here : bool
+        The head lives in the process that is started.
+
+    Raises
+    ------
+    ConfigError
+        If there is no site.
+    """
+    if not isinstance(spec.cluster, BatchSpec):
+        return None
+    return proposal.propose(spec, scratch(spec), data.paths(spec.data), here)
+
+
+def plan(spec: RunSpec) -> Plan:
+    """Say what a run would do, after all its checks; starts nothing and writes nothing.
+
+    What is wrong with a request to a scheduler is in the plan, and then the rest is not looked at.
+
+    Raises
+    ------
+    ConfigError
+        For what else is wrong.
+    """
+    proposed = propose(spec, here=spec.head.where == "here")
+    lines = proposed.show() if proposed else {}
+    lines["results"] = f"{scratch(spec)}/{proposal.NO_RUN}, the model as {spec.model_format}"
+    if proposed is None:
+        found = _computing(spec)
+        if isinstance(spec.cluster, LocalSpec):
+            found["cluster"] = str(local_size(spec.cluster))
+        return Plan({**found, **lines}, None, [])
+    complaints = list(proposed.complaints)
+    if proposed.errors:
+        return Plan(lines, proposed, complaints)
+    elsewhere = not proposed.request.site.is_here(proposed.request.scheduler)
+    try:
+        if not elsewhere:
+            runs.check_root(scratch(spec))
+        lines = {**_computing(spec), **lines}
+    except DataError as error:
+        if not elsewhere:
+            raise
+        complaints.append(
+            Complaint(
+                f"the data is not checked: {error.message}",
+                f"plan it on {proposed.request.site.name}, for this machine is another",
+                "hpcml plan",
+                severity="warning",
+            )
+        )
+    return Plan(lines, proposed, complaints)
+
+
+def _computing(spec: RunSpec) -> dict[str, str]:
+    checked = check(spec)
+    computed, *on = describe_run(spec, checked.inputs)
+    return {
+        "compute": computed,
+        "data": " ".join(on) or "none",
+        "units of work": str(checked.units),
+        **({"warnings": "; ".join(checked.warnings)} if checked.warnings else {}),
+    }

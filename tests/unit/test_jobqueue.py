@@ -1,0 +1,71 @@
+"""dask_jobqueue gets everything from hpcml: what the user has configured for his own use of it changes nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import dask
+import pytest
+import yaml
+from tests.unit.requests import settled
+
+from hpcml.batch.directives import worker_command, worker_script
+from hpcml.batch.request import Request
+
+OVERRIDES = {
+    "pbs": ("gadi", ["cluster.project=ab12"]),
+    "slurm": ("generic_slurm", ["cluster.ncpus=4", "cluster.mem=8GB", "cluster.project=ab12"]),
+}
+# What somebody may have in ~/.config/dask/jobqueue.yaml.
+HOSTILE: dict[str, Any] = {
+    "name": "mine", "queue": "express", "account": "xx99", "project": None, "walltime": "99:00:00", "interface": "eth9",
+    "resource-spec": "select=1:ncpus=1", "job-extra-directives": ["-q hugemem"], "job-directives-skip": ["-l"],
+    "local-directory": "/mine", "job-script-prologue": ["module load mine"], "log-directory": None, "cores": 1,
+    "memory": "1GB", "processes": 1, "python": "/mine/python", "worker-extra-args": ["--mine"], "job-cpu": 1,
+    "job-mem": "1GB", "shebang": "#!/bin/mine", "death-timeout": 1,
+}  # fmt: skip
+
+
+@pytest.fixture
+def jobqueue(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    from hpcml.cluster import jobqueue
+
+    yield jobqueue
+    assert "jobqueue.hpcml" not in dask.config.config
+
+
+def script(jobqueue: Any, request: Request) -> str:
+    cls = jobqueue.PbsWorkerJob if request.scheduler == "pbs" else jobqueue.SlurmWorkerJob
+    with dask.config.set({f"jobqueue.{jobqueue.SECTION}": jobqueue.section(request)}):
+        return str(cls("tls://10.6.0.1:8786", "0", request=request, run="RUN", log="/x/").job_script())
+
+
+@pytest.mark.parametrize("scheduler", ["pbs", "slurm"])
+def test_the_users_own_configuration_changes_nothing(
+    scheduler: str, jobqueue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, _ = settled(*OVERRIDES[scheduler])
+    expected = worker_script(request, "RUN", "/x/", worker_command(request, "tls://10.6.0.1:8786", "0"))
+    assert script(jobqueue, request) == expected
+    monkeypatch.setenv("PBS_ACCOUNT", "xx99")
+    with dask.config.set({"jobqueue.pbs": HOSTILE, "jobqueue.slurm": HOSTILE}):
+        assert script(jobqueue, request) == expected
+
+
+@pytest.mark.parametrize("scheduler", ["pbs", "slurm"])
+def test_the_private_section_is_complete(scheduler: str, jobqueue: Any) -> None:
+    """Every key that dask_jobqueue knows, so that none of them is taken from anywhere else."""
+    known = yaml.safe_load((resources.files("dask_jobqueue") / "jobqueue.yaml").read_text())["jobqueue"][scheduler]
+    request, _ = settled(*OVERRIDES[scheduler])
+    assert set(jobqueue.section(request)) == set(known)
+
+
+def test_importing_it_leaves_the_users_home_alone(tmp_path: Path) -> None:
+    code = "import hpcml.cluster.jobqueue"
+    subprocess.run([sys.executable, "-c", code], check=True, env={"HOME": str(tmp_path), "PATH": "/usr/bin"})
+    assert list(tmp_path.iterdir()) == []

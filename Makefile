@@ -15,8 +15,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	sh -n .ci/run
-	for script in scripts/pbs/*; do bash -n $$script || exit 1; done
+	$(BIN)/shellcheck .ci/run scripts/pbs/*.sh scripts/pbs/*.pbs
 
 bench: $(VENV)/.dev
 	for benchmark in benchmarks/[!_]*.py; do $(BIN)/python $$benchmark || exit 1; done

@@ -32,6 +32,8 @@ def test_the_wheel_holds_every_config(wheel: Path) -> None:
     for path in (ROOT / "src" / "hpcml").rglob("*.py"):
         assert str(path.relative_to(ROOT / "src")) in names
     assert "hpcml/py.typed" in names
+    for name in ("env.sh", "head.pbs", "submit.sh"):
+        assert f"hpcml/scripts/{name}" in names
 
 
 def test_the_wheel_alone_runs_the_main_job(wheel: Path, tmp_path: Path) -> None:
@@ -59,6 +61,18 @@ def test_the_wheel_alone_runs_the_main_job(wheel: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "best parameters  C=1, kernel=rbf, shrinking=True" in done.stdout
+    planned = subprocess.run(
+        [str(binaries / "hpcml"), "plan", "site=gadi", "cluster.project=ab12"],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert planned.returncode == 0, planned.stderr
+    (submit,) = [line.split()[0] for line in planned.stdout.splitlines() if "submit.sh" in line]
+    assert Path(submit).is_relative_to(tmp_path)
+    assert os.access(submit, os.X_OK)
 
 
 def test_the_editable_install_reads_the_checkouts_configs() -> None:

@@ -102,3 +102,111 @@ def test_what_is_missing_is_told(workdir: Path, tmp_path: Path, variables: dict[
     out, _ = job.communicate(timeout=60)
     assert job.returncode == 2
     assert message in out
+
+
+class TestSubmit:
+    """submit.sh, with a qsub that says what it was given."""
+
+    @pytest.fixture
+    def machine(self, tmp_path: Path) -> dict[str, str]:
+        bin_ = tmp_path / "bin"
+        bin_.mkdir()
+        for name, text in {
+            "qsub": 'printf "%s\\0" "$@" > "$SEEN"; exit "${QSUB_EXIT:-0}"',
+            "sbatch": 'printf "%s\\0" "$@" "$HPCML_ARGS_FILE" "$HPCML_ENV" > "$SEEN"',
+            "hpcml": 'printf "%s\\0" "$@" > "$SEEN"',
+        }.items():
+            (bin_ / name).write_text(f"#!/bin/bash\n{text}\n")
+            (bin_ / name).chmod(0o755)
+        return {"PATH": f"{bin_}:/usr/bin:/bin", "SEEN": str(tmp_path / "seen"), "HOME": os.environ["HOME"]}
+
+    @staticmethod
+    def submit(
+        machine: dict[str, str], cwd: Path, *args: str | bytes, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        command = [str(SCRIPTS / "submit.sh"), *args]
+        env = {**machine, **variables}
+        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=30)
+
+    @staticmethod
+    def seen(machine: dict[str, str]) -> list[bytes]:
+        return Path(machine["SEEN"]).read_bytes().split(b"\0")[:-1]
+
+    HARD = (
+        b"workload.grid={C: [1, 2]}", b"data.path=a, 'b' \"c\" $HOME `id` \\n *.csv", b"+model.x=\xe9t\xe9",
+        b" spaces ", b"-q=express", b"--", "名=é".encode(),
+    )  # fmt: skip
+
+    @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+    def test_overrides_come_through_byte_for_byte(
+        self, machine: dict[str, str], workdir: Path, tmp_path: Path, locale: str
+    ) -> None:
+        done = self.submit(machine, workdir, "-P", "ab12", "-l", "ncpus=48,mem=190GB", "--", *self.HARD, LC_ALL=locale)
+        assert done.returncode == 0, done.stderr
+        *options, flag, variables, script = self.seen(machine)
+        assert options == [b"-P", b"ab12", b"-l", b"ncpus=48,mem=190GB"]
+        assert flag == b"-v"
+        assert script == str(SCRIPTS / "head.pbs").encode()
+        name, _, file = variables.decode().partition("=")
+        assert name == "HPCML_ARGS_FILE"
+        assert "/" not in file  # a name alone: what lies around it may have commas and quotes
+        # the job: a copy of head.pbs, in another directory, with the environment that PBS makes
+        spooled = tmp_path / "1.SC"
+        shutil.copy(SCRIPTS / "head.pbs", spooled)
+        (workdir / "env.sh").write_text("")
+        job = subprocess.run(
+            ["bash", str(spooled)],
+            cwd=tmp_path,
+            env={**machine, "PBS_O_WORKDIR": str(workdir), "HPCML_ARGS_FILE": file, "LC_ALL": locale},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert job.returncode == 0, job.stderr
+        assert self.seen(machine) == [b"run", *self.HARD]
+
+    def test_variables_of_the_users_are_kept(self, machine: dict[str, str], workdir: Path) -> None:
+        self.submit(machine, workdir, "-v", "A=1,B=2", "-vC=3", "--", "seed=1")
+        assert self.seen(machine)[1].startswith(b"A=1,B=2,C=3,HPCML_ARGS_FILE=")
+
+    def test_without_an_env_sh_the_one_beside_it_is_used(self, machine: dict[str, str], tmp_path: Path) -> None:
+        done = self.submit(machine, tmp_path, "--", "seed=1")
+        assert done.returncode == 0, done.stderr
+        assert f"HPCML_ENV={SCRIPTS}/env.sh".encode() in self.seen(machine)[1]
+
+    def test_or_one_that_is_named(self, machine: dict[str, str], tmp_path: Path) -> None:
+        self.submit(machine, tmp_path, "--", "seed=1", HPCML_ENV="/home/me/env.sh")
+        assert self.seen(machine)[1].endswith(b",HPCML_ENV=/home/me/env.sh")
+
+    def test_slurm(self, machine: dict[str, str], workdir: Path) -> None:
+        self.submit(machine, workdir, "--time=1:00", "--", "seed=1", HPCML_SUBMIT="sbatch")
+        *options, script, file, environment = self.seen(machine)
+        assert options == [b"--ignore-pbs", b"--time=1:00"]
+        assert script.endswith(b"head.pbs")
+        assert (workdir / file.decode()).read_text() == "seed=1\n"
+        assert environment == f"{workdir}/env.sh".encode()
+
+    def test_a_refused_job_leaves_no_file_and_its_exit_code(self, machine: dict[str, str], workdir: Path) -> None:
+        done = self.submit(machine, workdir, "--", "seed=1", QSUB_EXIT="188")
+        assert done.returncode == 188
+        assert not list(workdir.glob("*.args"))
+
+    @pytest.mark.parametrize(
+        ("args", "message"),
+        [
+            ((), "usage: submit.sh [qsub options] -- OVERRIDES"),
+            (("seed=1",), "usage: submit.sh"),
+            (("-q", "normal", "--"), "usage: submit.sh"),
+            (("--", "a=1\nb=2"), "an override is one line: a=1"),
+        ],
+    )
+    def test_a_wrong_command(self, machine: dict[str, str], workdir: Path, args: tuple[str], message: str) -> None:
+        done = self.submit(machine, workdir, *args)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert not Path(machine["SEEN"]).exists()
+
+    def test_another_machine(self, machine: dict[str, str], workdir: Path) -> None:
+        done = self.submit(machine, workdir, "--", "seed=1", HPCML_SUBMIT="no-such-qsub")
+        assert done.returncode == 2
+        assert "there is no command no-such-qsub on this machine: start it on a login node" in done.stderr

@@ -1,0 +1,57 @@
+#!/bin/bash
+# Submit head.pbs with overrides of any characters:
+#
+#   scripts/pbs/submit.sh -P ab12 -q normal -l ncpus=48,mem=190GB,jobfs=100GB,walltime=02:00:00,storage=scratch/ab12 \
+#       -- experiment=digits_svc 'workload.grid={C: [1, 2]}'
+#
+# What stands before -- is qsub's. What stands after it goes into a file in this directory, one override a line, and the
+# job gets the file's name alone, because qsub -v splits values at commas and garbles quotes. The job's environment is
+# made by env.sh: the one in this directory, else the one beside this script.
+#
+# HPCML_SUBMIT=sbatch   submits to Slurm; sbatch's options stand before --
+set -euo pipefail
+
+refuse() {
+    printf 'submit.sh: %s\n' "$@" >&2
+    exit 2
+}
+
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+submit=${HPCML_SUBMIT:-qsub}
+options=()
+variables=
+while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    case $1 in
+        -v) variables+=${2:?-v wants names and values},; shift ;;
+        -v*) variables+=${1#-v}, ;;
+        *) options+=("$1") ;;
+    esac
+    shift
+done
+[ $# -gt 1 ] || refuse "usage: submit.sh [qsub options] -- OVERRIDES"
+shift
+for override in "$@"; do
+    case $override in *$'\n'*) refuse "an override is one line: $override" ;; esac
+done
+command -v "$submit" > /dev/null || refuse "there is no command $submit on this machine: start it on a login node"
+
+if [ ! -r env.sh ] && [ -z "${HPCML_ENV:-}" ]; then
+    case $here in
+        *[!A-Za-z0-9_./+=@~-]*) refuse "there is no env.sh here: cp '$here/env.sh' . and edit it" ;;
+        *) HPCML_ENV=$here/env.sh ;;
+    esac
+fi
+arguments=$(mktemp hpcml-XXXXXXXX.args)
+printf '%s\n' "$@" > "$arguments"
+if [ "$submit" = sbatch ]; then
+    # sbatch hands on the environment, and would read #PBS
+    status=0
+    HPCML_ARGS_FILE=$arguments HPCML_ENV=${HPCML_ENV:-$PWD/env.sh} \
+        sbatch --ignore-pbs ${options[@]+"${options[@]}"} "$here/head.pbs" || status=$?
+else
+    variables+=HPCML_ARGS_FILE=$arguments${HPCML_ENV:+,HPCML_ENV=$HPCML_ENV}
+    status=0
+    "$submit" ${options[@]+"${options[@]}"} -v "$variables" "$here/head.pbs" || status=$?
+fi
+[ $status -eq 0 ] || rm -f "$arguments"
+exit $status

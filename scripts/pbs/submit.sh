@@ -5,8 +5,8 @@
 #       -- experiment=digits_svc 'workload.grid={C: [1, 2]}'
 #
 # What stands before -- is qsub's. What stands after it goes into a file in this directory, one override a line, and the
-# job gets the file's name alone, because qsub -v splits values at commas and garbles quotes. The job's environment is
-# made by env.sh: the one in this directory, else the one beside this script.
+# job gets the file's name alone, because qsub -v splits values at commas and garbles quotes; remove the file when the job
+# has begun. The job's environment is made by env.sh in this directory, or by the one that HPCML_ENV names by its path.
 #
 # HPCML_SUBMIT=sbatch   submits to Slurm; sbatch's options stand before --
 set -euo pipefail
@@ -28,19 +28,19 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
     esac
     shift
 done
-[ $# -gt 1 ] || refuse "usage: submit.sh [qsub options] -- OVERRIDES"
+[ $# -gt 1 ] || refuse "usage: submit.sh [qsub options] -- OVERRIDES" \
+    "for example: submit.sh -P ab12 -q normal -l ncpus=48,mem=190GB,walltime=02:00:00 -- experiment=digits_svc"
 shift
 for override in "$@"; do
     case $override in *$'\n'*) refuse "an override is one line: $override" ;; esac
 done
 command -v "$submit" > /dev/null || refuse "there is no command $submit on this machine: start it on a login node"
 
-if [ ! -r env.sh ] && [ -z "${HPCML_ENV:-}" ]; then
-    case $here in
-        *[!A-Za-z0-9_./+=@~-]*) refuse "there is no env.sh here: cp '$here/env.sh' . and edit it" ;;
-        *) HPCML_ENV=$here/env.sh ;;
-    esac
-fi
+# refused here rather than by the job, after its time in the queue
+environment=${HPCML_ENV:-env.sh}
+[ -r "$environment" ] || refuse "there is no $environment: cp '$here/env.sh' . and name modules and environment in it"
+grep -qv '^[[:space:]]*\(#\|$\)' "$environment" || refuse "$environment says nothing: name modules and environment in it" \
+    "if the job needs none of them: echo : >> $environment"
 arguments=$(mktemp hpcml-XXXXXXXX.args)
 printf '%s\n' "$@" > "$arguments"
 if [ "$submit" = sbatch ]; then

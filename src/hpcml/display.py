@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.markup import escape
@@ -55,20 +58,21 @@ def pairs(console: Console, lines: Mapping[str, str]) -> None:
 
 
 def show_plan(console: Console, plan: Plan, overrides: Sequence[str]) -> None:
-    """Print what a run would do, what is wrong with it, the job scripts, and what to type."""
-    pairs(console, plan.lines)
-    for complaint in plan.complaints:
+    """Print what a run would do, what to type, and the job scripts; or what is wrong with it."""
+    if not plan.errors:
+        pairs(console, plan.lines)
+    for complaint in plan.errors or plan.complaints:
         line(console, f"{complaint.severity}: {complaint.text}", _COLOURS_OF[complaint.severity])
         line(console, f"  {complaint.remedy}")
         line(console, f"  [{complaint.source}]", "dim")
     if plan.errors:
         return
+    line(console, "\nto start it" if plan.proposal is None else "\nto submit it", "bold")
+    line(console, f"  {plan.command(overrides)}")
     for name, text in plan.scripts().items():
         line(console, f"\n{_TITLES[name]}", "bold")
         for written in text.splitlines():
             line(console, f"  {written}".rstrip())
-    line(console, "\nto start it" if plan.proposal is None else "\nto submit it", "bold")
-    line(console, f"  {plan.command(overrides)}")
 
 
 def show_start(console: Console, paths: RunPaths, what: Sequence[str]) -> None:
@@ -79,8 +83,15 @@ def show_start(console: Console, paths: RunPaths, what: Sequence[str]) -> None:
 
 
 def show_cluster(console: Console, cluster: Cluster) -> None:
-    """Say what the run computes on."""
+    """Say what the run computes on, and how to look at it; the dashboard is on loopback only."""
     line(console, f"  {cluster.size}; dashboard {cluster.dashboard}")
+    if "SSH_CONNECTION" in os.environ or "PBS_JOBID" in os.environ or "SLURM_JOB_ID" in os.environ:
+        port = urlsplit(cluster.dashboard).port
+        line(console, f"  to see it from your own machine: ssh -N -L {port}:127.0.0.1:{port} {_me()}")
+
+
+def _me() -> str:
+    return f"{getpass.getuser()}@{socket.getfqdn()}"
 
 
 def show_summary(console: Console, record: Record) -> None:

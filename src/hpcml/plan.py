@@ -15,8 +15,10 @@ from hpcml.batch.complaint import Complaint
 from hpcml.batch.proposal import Proposal
 from hpcml.cluster import local_size
 from hpcml.errors import ConfigError, DataError
-from hpcml.spec import BatchSpec, LocalSpec, RunSpec, default_scratch
+from hpcml.spec import AllocationSpec, BatchSpec, LocalSpec, RunSpec, default_scratch
 from hpcml.workloads.base import Inputs
+
+NO_ALLOCATION = "cluster=allocation: this version plans allocations, and does not start workers in one yet"
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ def propose(spec: RunSpec, here: bool) -> Proposal | None:
     """
     if not isinstance(spec.cluster, BatchSpec):
         return None
+    if here and isinstance(spec.cluster, AllocationSpec):
+        raise ConfigError(NO_ALLOCATION, "use cluster=pbs or slurm")
     return proposal.propose(spec, scratch(spec), data.paths(spec.data), here)
 
 
@@ -135,34 +139,43 @@ def plan(spec: RunSpec) -> Plan:
     lines = proposed.show() if proposed else {}
     lines["results"] = f"{scratch(spec)}/{proposal.NO_RUN}, the model as {spec.model_format}"
     if proposed is None:
-        found = _computing(spec)
+        found = _computing(spec, check(spec))
         if isinstance(spec.cluster, LocalSpec):
             found["cluster"] = str(local_size(spec.cluster))
         return Plan({**found, **lines}, None, [])
     complaints = list(proposed.complaints)
+    if isinstance(spec.cluster, AllocationSpec):
+        complaints.append(Complaint(NO_ALLOCATION, "use cluster=pbs or slurm", "hpcml plan", severity="warning"))
     if proposed.errors:
         return Plan(lines, proposed, complaints)
     elsewhere = not proposed.request.site.is_here(proposed.request.scheduler)
+    if elsewhere:
+        complaints.append(
+            _warning("the scripts name this machine's paths: working directory and interpreter", proposed)
+        )
+    else:
+        runs.check_root(scratch(spec))
     try:
-        if not elsewhere:
-            runs.check_root(scratch(spec))
-        lines = {**_computing(spec), **lines}
+        checked = check(spec)
     except DataError as error:
         if not elsewhere:
             raise
-        complaints.append(
-            Complaint(
-                f"the data is not checked: {error.message}",
-                f"plan it on {proposed.request.site.name}, for this machine is another",
-                "hpcml plan",
-                severity="warning",
-            )
-        )
+        complaints.append(_warning(f"the data is not checked: {error.message}", proposed))
+    else:
+        lines = {**_computing(spec, checked), **lines}
+        if checked.units < proposed.request.workers:
+            text = f"{checked.units} units of work keep {checked.units} of {proposed.request.workers} workers busy"
+            remedy = "ask for fewer: cluster.jobs, cluster.nodes or cluster.ncpus"
+            complaints.append(Complaint(text, remedy, "a unit is computed by one worker", severity="warning"))
     return Plan(lines, proposed, complaints)
 
 
-def _computing(spec: RunSpec) -> dict[str, str]:
-    checked = check(spec)
+def _warning(text: str, proposed: Proposal) -> Complaint:
+    remedy = f"plan it on {proposed.request.site.name}, for this machine is another"
+    return Complaint(text, remedy, "hpcml plan", severity="warning")
+
+
+def _computing(spec: RunSpec, checked: Checked) -> dict[str, str]:
     computed, *on = describe_run(spec, checked.inputs)
     return {
         "compute": computed,

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from hpcml.errors import ConfigError, nearest
 from hpcml.units import parse_size, parse_walltime
@@ -25,6 +26,7 @@ MISSING = "???"  # OmegaConf's word for a value that must be given
 class Tier:
     """The longest walltime of jobs of up to so many cores."""
 
+    # as PBS writes it: "48:00:00"
     walltime: str = MISSING
     # cores of the whole job; null: any number
     ncpus: int | None = None
@@ -108,6 +110,13 @@ class Storage:
     # named always
     always: list[str] = field(default_factory=list)
 
+    def is_name(self, name: str) -> bool:
+        """Tell whether something is the name of a file system here, such as gdata/ab12."""
+        if not self.roots or name in self.always:
+            return True
+        patterns = (re.escape(known).replace(re.escape("{project}"), r"[\w.-]+") for known in self.roots.values())
+        return any(re.fullmatch(pattern, name) for pattern in patterns)
+
     def names(self, path: str) -> set[str]:
         """Give what must be named for a job to see a path; nothing for paths that all jobs see.
 
@@ -132,9 +141,11 @@ class Storage:
 class Commands:
     """How a scheduler is spoken to; null: by the name that everybody uses."""
 
+    # to submit a script
     submit: str | None = None
-    # asked for one job by its id
+    # to ask for jobs by their ids
     status: str | None = None
+    # of jobs by their ids
     delete: str | None = None
 
 
@@ -173,6 +184,7 @@ class Site:
         If a value cannot be.
     """
 
+    # the machine's, for messages
     name: str = MISSING
     # where the figures come from
     source: str = MISSING
@@ -182,7 +194,7 @@ class Site:
     dialect: str = "select"
     # of a project: -P or -A; null: the site knows none
     project: str | None = "-A"
-    project_required: bool = True
+    project_required: bool = False
     # where a project's name is taken from if none is given
     project_variable: str | None = None
     # null: one must be given
@@ -193,6 +205,7 @@ class Site:
     open_ended: bool = False
     # of jobs in a queue named X, qstat may say X with this ending
     execution_suffix: str = ""
+    # the file systems that a job must name
     storage: Storage = field(default_factory=Storage)
     # in every job, as they stand after #PBS
     directives: list[str] = field(default_factory=list)
@@ -204,9 +217,11 @@ class Site:
     local_directory: str | None = None
     # what an hour costs is counted in; null: core-hours
     unit: str | None = None
-    # by scheduler
+    # by scheduler, where they are not those that everybody uses
     commands: dict[str, Commands] = field(default_factory=dict)
+    # where a head may live
     head: HeadRules = field(default_factory=HeadRules)
+    # by name
     queues: dict[str, Queue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -265,8 +280,10 @@ class Site:
         return Commands(own.submit or common.submit, own.status or common.status, own.delete or common.delete)
 
     def is_here(self, scheduler: str) -> bool:
-        """Tell whether the command to submit is there; without it, this is another machine."""
-        return shutil.which(str(self.commands_of(scheduler).submit).split()[0]) is not None
+        """Tell whether this is the machine: it has the command to submit, and one of the file systems that it names."""
+        roots = [Path(root.partition("{")[0]) for root in self.storage.roots]
+        command = str(self.commands_of(scheduler).submit).split()[0]
+        return shutil.which(command) is not None and (not roots or any(root.is_dir() for root in roots))
 
 
 def _choose(key: str, value: str, choices: tuple[str, ...]) -> None:

@@ -11,21 +11,19 @@ from typing import Any
 import pytest
 
 from hpcml.cli import main
+from hpcml.site import Site
 
 
 @pytest.fixture(autouse=True)
 def _user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LOGNAME", "me")
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr(Site, "is_here", lambda site, scheduler: False)
     monkeypatch.chdir(tmp_path)
 
 
-def login_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def login_node(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make this machine one on which jobs can be submitted."""
-    qsub = tmp_path / "bin" / "qsub"
-    qsub.parent.mkdir()
-    qsub.touch(mode=0o755)
-    monkeypatch.setenv("PATH", f"{qsub.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(Site, "is_here", lambda site, scheduler: True)
 
 
 def plan(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, dict[str, Any]]:
@@ -47,7 +45,7 @@ def test_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
         "#PBS -l storage=scratch/ab12", "#PBS -l walltime=03:00:00",
     ):  # fmt: skip
         assert part in text
-    command = shlex.split(text.splitlines()[-1])
+    command = shlex.split(text.partition("to submit it\n")[2].splitlines()[0])
     assert command[0].endswith("submit.sh")
     assert os.access(command[0], os.X_OK)
     assert command[command.index("--") + 1 :] == list(GADI)
@@ -61,7 +59,8 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert (found["request"]["workers"], found["request"]["interface"]) == (192, "ib0")
     assert found["request"]["worker_job"]["mem"] == 190 * 1024**3
     assert set(found["scripts"]) == {"env.sh", "head", "worker"}
-    assert [complaint["severity"] for complaint in found["complaints"]] == ["warning"]
+    assert {complaint["severity"] for complaint in found["complaints"]} == {"warning"}
+    assert "145 units of work keep 145 of 192 workers busy" in [complaint["text"] for complaint in found["complaints"]]
     assert found["config"]["cluster"]["jobs"] == 4
 
 
@@ -140,7 +139,7 @@ class TestData:
     def test_but_it_is_on_the_machine_itself(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        login_node(monkeypatch, tmp_path)
+        login_node(monkeypatch)
         monkeypatch.setenv("HPCML_SCRATCH", str(tmp_path / "runs"))
         code, found = plan(capsys, *self.ARGS)
         assert code == 2
@@ -155,7 +154,7 @@ class TestData:
 def test_scratch_that_cannot_be_written_on_the_machine_itself(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    login_node(monkeypatch, tmp_path)
+    login_node(monkeypatch)
     (tmp_path / "file").touch()
     code, found = plan(capsys, *GADI, f"scratch={tmp_path}/file")
     assert code == 2

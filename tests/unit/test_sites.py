@@ -132,3 +132,16 @@ def test_walltimes_that_yaml_made_numbers_of() -> None:
 def test_a_value_that_cannot_be(change: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         Site(name="x", source="x", **change)  # type: ignore[arg-type]
+
+
+def test_a_machine_is_known_by_its_command_and_its_file_systems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    machine = Site(name="x", source="x", storage=Storage("storage", roots={f"{tmp_path}/data/{{project}}": "data"}))
+    assert not machine.is_here("pbs")
+    (tmp_path / "qsub").touch(mode=0o755)
+    assert not machine.is_here("pbs")  # another machine may have a qsub as well
+    (tmp_path / "data").mkdir()
+    assert machine.is_here("pbs")
+    assert not machine.is_here("slurm")

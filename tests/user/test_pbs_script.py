@@ -169,14 +169,18 @@ class TestSubmit:
         self.submit(machine, workdir, "-v", "A=1,B=2", "-vC=3", "--", "seed=1")
         assert self.seen(machine)[1].startswith(b"A=1,B=2,C=3,HPCML_ARGS_FILE=")
 
-    def test_without_an_env_sh_the_one_beside_it_is_used(self, machine: dict[str, str], tmp_path: Path) -> None:
+    def test_an_env_sh_of_the_users_is_wanted(self, machine: dict[str, str], tmp_path: Path) -> None:
         done = self.submit(machine, tmp_path, "--", "seed=1")
-        assert done.returncode == 0, done.stderr
-        assert f"HPCML_ENV={SCRIPTS}/env.sh".encode() in self.seen(machine)[1]
+        assert done.returncode == 2
+        assert f"there is no env.sh: cp '{SCRIPTS}/env.sh' ." in done.stderr
+        shutil.copy(SCRIPTS / "env.sh", tmp_path)
+        assert "env.sh says nothing" in self.submit(machine, tmp_path, "--", "seed=1").stderr
+        assert not Path(machine["SEEN"]).exists()
 
-    def test_or_one_that_is_named(self, machine: dict[str, str], tmp_path: Path) -> None:
-        self.submit(machine, tmp_path, "--", "seed=1", HPCML_ENV="/home/me/env.sh")
-        assert self.seen(machine)[1].endswith(b",HPCML_ENV=/home/me/env.sh")
+    def test_it_may_lie_elsewhere(self, machine: dict[str, str], tmp_path: Path, workdir: Path) -> None:
+        shutil.copy(workdir / "env.sh", tmp_path / "mine.sh")
+        self.submit(machine, tmp_path, "--", "seed=1", HPCML_ENV=f"{tmp_path}/mine.sh")
+        assert self.seen(machine)[1].endswith(f",HPCML_ENV={tmp_path}/mine.sh".encode())
 
     def test_slurm(self, machine: dict[str, str], workdir: Path) -> None:
         self.submit(machine, workdir, "--time=1:00", "--", "seed=1", HPCML_SUBMIT="sbatch")

@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from hpcml.batch import limits, text
 from hpcml.batch.complaint import Complaint, Severity
 from hpcml.batch.cost import price
-from hpcml.batch.request import OWN_RULE, Request
+from hpcml.batch.request import OWN_RULE, PBS_NOTATION, Request
 from hpcml.spec import MIN_WORKER_MEMORY
 from hpcml.units import format_size, format_walltime, parse_size, parse_walltime, pbs_size
+
+# A walltime below this, in seconds, was hardly meant: 24:00 is not a day.
+SHORT = 300
 
 
 def check(request: Request) -> list[Complaint]:
@@ -83,12 +86,26 @@ def _workers_can_live(request: Request) -> Iterator[Complaint]:
 
 def _spill_has_a_disk(request: Request) -> Iterator[Complaint]:
     job, place = request.worker, request.local_directory or ""
-    if job.limits.jobfs is not None and "JOBFS" in place and (job.jobfs or 0) < request.memory_limit:
+    if job.limits.jobfs is None or "JOBFS" not in place:
+        return
+    share = parse_size(job.limits.jobfs) * job.ncpus // (job.limits.ncpus or job.ncpus)
+    if (job.jobfs or 0) < min(request.memory_limit, share * 9 // 10):
         yield Complaint(
             f"cluster.jobfs={pbs_size(job.jobfs or 0)}: workers spill to {place}, and not even one worker's "
             f"{format_size(request.memory_limit)} has room there",
             f"use cluster.jobfs={pbs_size(min(job.mem, parse_size(job.limits.jobfs)))}, or leave it out",
             request.site.source,
+        )
+
+
+def _walltime_is_meant(request: Request) -> Iterator[Complaint]:
+    walltime = request.worker.walltime
+    if walltime < SHORT:
+        yield Complaint(
+            f"cluster.walltime={format_walltime(walltime)}: is {walltime} seconds, in which workers hardly start",
+            "two hours are 02:00:00, twenty minutes 00:20:00 or 20:00",
+            PBS_NOTATION,
+            severity="warning",
         )
 
 
@@ -99,13 +116,13 @@ def _storage_is_named(request: Request) -> Iterator[Complaint]:
         if rules.directive is None:
             if names:
                 yield Complaint(f"{said}: {site.name} wants none named", f"leave {key}.storage out", site.source)
-        elif not names:
+        elif not names and not (site.project_required and request.worker.project is None):
             yield Complaint(
                 f"{key}.storage is empty: {site.name} wants -l {rules.directive}=",
                 f"leave {key}.storage out, then it is what the paths of the run need",
                 site.source,
             )
-        else:
+        elif all(rules.is_name(name) for name in names) and names:
             whole = rules.separator.join(dict.fromkeys([*names, *request.needs]))
             for name in [name for name in request.needs if name not in names]:
                 yield Complaint(
@@ -146,6 +163,8 @@ _NODE_LOCAL = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 
 def _scratch_is_shared(request: Request) -> Iterator[Complaint]:
     scratch = request.places.scratch
+    if request.site.project_required and request.worker.project is None:
+        return  # with a project it will be another
     if any(scratch.startswith(f"{root}/") for root in (*_NODE_LOCAL, request.local_directory or _NODE_LOCAL[0])):
         yield Complaint(
             f"scratch={scratch}: lies on one node's own disk, where worker jobs on other nodes cannot see it",
@@ -214,7 +233,7 @@ def _head_waits_for_money(request: Request) -> Iterator[Complaint]:
     ):
         remedy = (
             f"all of it fits in one job, in which nothing waits for anything: cluster=allocation "
-            f"cluster.nodes={request.jobs}"
+            f"cluster.nodes={request.jobs} in place of cluster.jobs"
         )
     yield Complaint(
         f"the head job costs {cost.show(cost.head_per_hour)} an hour, also while its worker jobs wait in the queue",
@@ -237,6 +256,6 @@ def _wrapper_ignores(request: Request) -> Iterator[Complaint]:
 
 RULES = (
     _scheduler_is_there, _project_is_known, _cores_are_shared_out, _workers_can_live, _spill_has_a_disk,
-    _storage_is_named, _worker_jobs_fit_the_queue, _scratch_is_shared, _head_outlives_workers, _head_may_live_here,
-    _head_waits_for_money, _wrapper_ignores,
+    _walltime_is_meant, _storage_is_named, _worker_jobs_fit_the_queue, _scratch_is_shared, _head_outlives_workers,
+    _head_may_live_here, _head_waits_for_money, _wrapper_ignores,
 )  # fmt: skip

@@ -37,7 +37,8 @@ class Price:
         >>> Price("SU", 96, 192, 0, 0).show(1234.567)
         '1,234.57 SU'
         """
-        return f"{amount:,.2f}".rstrip("0").rstrip(".") + f" {self.unit}"
+        number = f"{amount:,.2f}".rstrip("0").rstrip(".")
+        return f"{number} {self.unit.removesuffix('s') if number == '1' else self.unit}"
 
 
 def charge(queue: Queue, ncpus: int, mem: int, hours: float, nodes: int = 1) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hpcml.batch.complaint import Complaint
+from hpcml.batch.cost import charge
 from hpcml.batch.request import PBS_NOTATION, Job, Request
 from hpcml.batch.text import is_queue_name
 from hpcml.errors import nearest
@@ -14,9 +15,9 @@ from hpcml.units import format_walltime, parse_size, parse_walltime, pbs_size
 
 def _queue_is_known(job: Job, request: Request) -> Iterator[Complaint]:
     site = request.site
+    if job.key == "head" and job.queue == request.worker.queue:
+        return
     if job.queue is None and not site.routed and not site.open_ended:
-        if job.key == "head":  # it follows from the workers'
-            return
         choices = ", ".join(site.queues)
         yield Complaint(f"{job.key}.queue is not set", f"type {job.key}.queue=...: {choices}", site.source)
     elif job.queue is not None and is_queue_name(job.queue) and job.queue not in site.queues and not site.open_ended:
@@ -111,7 +112,10 @@ def _node_has_the_memory(job: Job, request: Request) -> Iterator[Complaint]:
             yield Complaint(text, f"did you mean {job.key}.{key}={size}GB?", PBS_NOTATION)
     for key, asked, most in (("mem", job.mem, limits.mem), ("jobfs", job.jobfs or 0, limits.jobfs)):
         if most is not None and asked > parse_size(most):
-            larger = [name for name, queue in request.site.queues.items() if key == "mem" and _takes(queue, job)]
+            larger = sorted(
+                (name for name, queue in request.site.queues.items() if key == "mem" and _takes(queue, job)),
+                key=lambda name: charge(request.site.queues[name], job.ncpus, job.mem, 1),
+            )
             yield Complaint(
                 f"{job.key}.{key}={pbs_size(asked)}: a node of {request.queue_of(job)} gives {most} at most",
                 f"use {job.key}.{key}={most}" + (f", or {job.key}.queue={larger[0]}" if larger else ""),

@@ -66,10 +66,21 @@ def _name_is_plain(request: Request) -> Iterator[Complaint]:
 
 
 def _storage_is_plain(request: Request) -> Iterator[Complaint]:
+    rules = request.site.storage
     for key, names in request.storages.items():
-        for name in names:
-            if not _STORAGE.fullmatch(name):
-                yield _bad_text(f"{key}.storage", name)
+        wrong = [name for name in names if not _STORAGE.fullmatch(name) or not rules.is_name(name)]
+        if wrong:
+            parts = [part for name in names for part in re.split(r"[\s,:+]+", name.rstrip("/")) if part]
+            meant = [sorted(rules.names(f"/{part.lstrip('/')}"))[0] if rules.names(f"/{part.lstrip('/')}") else part
+                     for part in parts]  # fmt: skip
+            right = rules.separator.join(dict.fromkeys(name for name in meant if rules.is_name(name)))
+            yield Complaint(
+                f"{key}.storage={rules.separator.join(names)!r}: {wrong[0]!r} is no file system's name at "
+                f"{request.site.name}",
+                f"use {key}.storage={right}" if right and _STORAGE.fullmatch(right.replace(rules.separator, "/")) else
+                f"such a name is {' or '.join(sorted(set(rules.roots.values())))}, with {rules.separator} in between",
+                request.site.source,
+            )  # fmt: skip
 
 
 def _environment_is_plain(request: Request) -> Iterator[Complaint]:

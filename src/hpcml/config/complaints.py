@@ -19,7 +19,7 @@ from omegaconf.errors import (
 
 from hpcml import site, spec, targets
 from hpcml.errors import ConfigError, nearest
-from hpcml.spec import ClusterSpec
+from hpcml.spec import CLUSTERS, ClusterSpec
 
 # Groups whose options are any class of any package, named by _target_
 OPEN_GROUPS = ("data", "model", "workload")
@@ -47,13 +47,9 @@ def translate(error: Exception, config: DictConfig | None) -> ConfigError:
     if isinstance(cause, (ConfigAttributeError, ConfigKeyError)):
         return _unknown_key(str(cause.full_key), typed_override(error), config)
     if isinstance(cause, ValidationError):
-        typed = typed_override(error) or str(cause.full_key)
-        wanted = re.search(r"could not be converted to (\w+)", str(cause))
-        kind = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
-        hint = f"wanted: {kind.get(wanted[1], wanted[1])}" if wanted else _first_line(cause)
-        return ConfigError(f"{typed}: wrong type", hint)
+        return _wrong_type(cause, typed_override(error) or str(cause.full_key))
     if isinstance(cause, MissingMandatoryValue):
-        return ConfigError(f"{cause.full_key} is not set", f"type {cause.full_key}=VALUE")
+        return _not_set(str(cause.full_key))
     if isinstance(cause, OmegaConfBaseException):
         reason = _first_line(cause).removeprefix("KeyError raised while resolving interpolation: ")
         return ConfigError(f"{cause.full_key}: {reason}")
@@ -66,6 +62,22 @@ def translate(error: Exception, config: DictConfig | None) -> ConfigError:
         override = re.search(r"Either remove \+ prefix: '(.+)'", str(error))
         return ConfigError(f"+{there[1]}: it is there already", f"type {override[1] if override else there[1]}")
     return ConfigError(" ".join(str(error).split()) or type(error).__name__)
+
+
+def _wrong_type(cause: ValidationError, typed: str) -> ConfigError:
+    if "is not a ListConfig" in str(cause):
+        return ConfigError(f"{typed}: wrong type", f"wanted: a list: '{typed.replace('=', '=[', 1)}]'")
+    wanted = re.search(r"could not be converted to (\w+)", str(cause))
+    kind = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+    return ConfigError(
+        f"{typed}: wrong type", f"wanted: {kind.get(wanted[1], wanted[1])}" if wanted else _first_line(cause)
+    )
+
+
+def _not_set(key: str) -> ConfigError:
+    if key.startswith("site."):
+        return ConfigError(f"{key} is not set", f"the site's file must have a line `{key.rpartition('.')[2]}: ...`")
+    return ConfigError(f"{key} is not set", f"type {key}=VALUE")
 
 
 def _in_file(file: str, reason: str, key: str, kind: str) -> ConfigError:
@@ -123,7 +135,7 @@ def _unknown_key(key: str, typed: str | None, config: DictConfig | None) -> Conf
         return ConfigError(f"{typed}: there is no '{key}'", *hint)
     target = _target(node) if key.partition(".")[0] in OPEN_GROUPS else None
     if target is None:
-        return ConfigError(f"{typed}: there is no '{key}'", nearest(name, known, most=5))
+        return ConfigError(f"{typed}: there is no '{key}'", _of_another_kind(name) or nearest(name, known, most=5))
     names, open_ended = targets.parameters(target)
     steps = [step for step in known if OmegaConf.is_dict(node._get_node(step)) and name in node[step]]
     if steps:
@@ -133,6 +145,12 @@ def _unknown_key(key: str, typed: str | None, config: DictConfig | None) -> Conf
     if name in names or open_ended:
         return ConfigError(f"{typed}: {parent} has no '{name}' yet", f"a new parameter needs a plus: +{typed}")
     return ConfigError(f"{typed}: {target.__name__}() has no '{name}'", nearest(name, names, most=5))
+
+
+def _of_another_kind(name: str) -> str | None:
+    """Name the clusters that have a key which this one does not have."""
+    kinds = [kind for kind, schema in CLUSTERS.items() if name in {field.name for field in fields(schema)}]
+    return f"it belongs to cluster={' and cluster='.join(kinds)}; site=... chooses one" if kinds else None
 
 
 def _target(node: Any) -> Any:

@@ -31,9 +31,7 @@ from hpcml.config.complaints import (
 from hpcml.config.presets import drop_leaks, literal, replacing_lists, replacing_merged
 from hpcml.errors import ConfigError, HpcmlError, nearest
 from hpcml.runs import scratch_root
-from hpcml.spec import AllocationSpec, ClusterSpec, LocalSpec, PbsSpec, RunSpec, SlurmSpec, default_scratch
-
-CLUSTERS = {"local": LocalSpec, "pbs": PbsSpec, "slurm": SlurmSpec, "allocation": AllocationSpec}
+from hpcml.spec import CLUSTERS, ClusterSpec, RunSpec, default_scratch
 
 
 @dataclass(frozen=True)
@@ -88,8 +86,9 @@ def compose(prog: str, args: Sequence[str]) -> Composed | None:
         For a typo, an unknown option, a wrong type.
     """
     with _argv([prog, *args]), _full_errors():
+        _refuse_options_of_qsub(args)
         flags = get_args_parser().parse_args()
-        flags.overrides = [*_own_directory(), *(literal(text) for text in flags.overrides)]
+        flags.overrides = [*_own_directory(), *(_addition(literal(text)) for text in flags.overrides)]
         if flags.multirun:
             raise ConfigError(
                 "--multirun runs one job after the other and waits for each",
@@ -121,6 +120,25 @@ def compose(prog: str, args: Sequence[str]) -> Composed | None:
     objects: dict[str, Any] = {group: OmegaConf.to_object(node) for group, node in closed.items()}
     named["scratch"] = str(scratch_root(named["scratch"], default_scratch(objects.get("site"), objects["cluster"])))
     return composed
+
+
+# Keys whose values are mappings of names of the user's own.
+_MAPPINGS = ("cluster.environment.variables", "site.queues", "site.commands", "site.storage.roots")
+
+
+def _addition(text: str) -> str:
+    """Let new names into a mapping, as if the user had typed the two pluses that Hydra wants for it."""
+    key = text.partition("=")[0]
+    return f"++{text}" if any(key == name or key.startswith(f"{name}.") for name in _MAPPINGS) else text
+
+
+def _refuse_options_of_qsub(args: Sequence[str]) -> None:
+    for option, key in {"-P": "project", "-A": "project", "-q": "queue", "-l": "ncpus", "-N": "name"}.items():
+        if option in args:
+            raise ConfigError(
+                f"{option}: is qsub's",
+                f"write cluster.{key}=...; -l resources are cluster.ncpus, mem, walltime and so on",
+            )
 
 
 def _own_directory() -> list[str]:

@@ -12,7 +12,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GridSearchCV
 
 from hpcml import Dataset, LocalSpec, Search
-from hpcml.cluster import open_cluster
+from hpcml.cluster.local import open_local
 from hpcml.logs import run_log
 from hpcml.runs import RunPaths
 from hpcml.workloads.base import Inputs, Units
@@ -33,7 +33,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as directory,
         run_log(RunPaths(Path(directory)).log),
-        open_cluster(LocalSpec(workers=WORKERS), RunPaths(Path(directory))) as cluster,
+        open_local(LocalSpec(workers=WORKERS), RunPaths(Path(directory))) as cluster,
     ):
 
         def dask() -> None:

@@ -17,6 +17,7 @@ from distributed import CancelledError, KilledWorker
 from rich.console import Console
 
 from hpcml import display, interrupt, record, results, runs
+from hpcml.batch.request import Request
 from hpcml.cluster import Cluster, open_cluster
 from hpcml.describe import describe
 from hpcml.errors import Cancelled, ConfigError, HpcmlError, ResultsError, WorkloadError
@@ -26,7 +27,7 @@ from hpcml.plan import check, describe_run, propose, scratch
 from hpcml.progress import watching
 from hpcml.record import Record, State
 from hpcml.runs import RunPaths
-from hpcml.spec import LocalSpec, RunSpec
+from hpcml.spec import RunSpec
 from hpcml.workloads.base import Outcome, Units
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class _Run:
             core_s_busy=self.cluster.core_s_busy if self.cluster else 0.0,
             units_done=self.units.done,
             units_total=self.units.total,
+            jobs=self.cluster.job_summary() if self.cluster else [],
             metrics=self.outcome.metrics,
             summary={**self.outcome.summary, **({"model": self.model} if self.model else {})},
             warnings=[*self.outcome.warnings, *self.warnings],
@@ -133,10 +135,6 @@ def _run(spec: RunSpec, origin: Origin, console: Console) -> Record:
     proposed = propose(spec, here=True)
     if proposed is not None:
         proposed.refuse()
-        raise ConfigError(
-            f"cluster={proposed.request.scheduler}: this version plans batch jobs, and does not start them itself yet",
-            "hpcml plan shows them; scripts/pbs/submit.sh submits a job in which cluster=local uses one node",
-        )
     git = record.git_state(Path.cwd())  # before the run directory is there, which may make the checkout dirty
     interrupt.reopen()
     interrupt.hold()  # until the run directory is under the protection of the try below
@@ -152,7 +150,7 @@ def _run(spec: RunSpec, origin: Origin, console: Console) -> Record:
             told = {"argv": origin.argv, "overrides": origin.overrides, "choices": origin.choices, "git": git}
             record.write_manifest(current.paths, current.started, told)
             write_text(current.paths.config, yaml.safe_dump(origin.config or describe(spec), sort_keys=False))
-            _execute(spec, current, console)
+            _execute(spec, proposed.request if proposed else None, current, console)
             interrupt.closing()
             ended = current.record("DONE", 0, None)
         except BaseException as error:
@@ -168,12 +166,15 @@ def _run(spec: RunSpec, origin: Origin, console: Console) -> Record:
     return ended
 
 
-def _execute(spec: RunSpec, current: _Run, console: Console) -> None:
+def _execute(spec: RunSpec, request: Request | None, current: _Run, console: Console) -> None:
     checked = check(spec)
     inputs, current.units.total, current.warnings = checked.inputs, checked.units, checked.warnings
     display.show_start(console, current.paths, describe_run(spec, inputs))
-    assert isinstance(spec.cluster, LocalSpec)
-    with open_cluster(spec.cluster, current.paths) as cluster:
+
+    def say(text: str) -> None:
+        display.line(console, f"{time.strftime('%H:%M:%S')} {text}")
+
+    with open_cluster(spec.cluster, request, current.paths, say) as cluster:
         current.cluster = cluster
         display.show_cluster(console, cluster)
         with watching(cluster, current.units, console, current.paths.progress):
@@ -183,14 +184,18 @@ def _execute(spec: RunSpec, current: _Run, console: Console) -> None:
                 _save_what_there_is(spec, current, error)
                 if _workers_died(error):
                     raise WorkloadError(
-                        f"the workers died, again and again or all at once; the first error in their logs: "
-                        f"{cluster.first_error()}",
-                        "if it was for want of memory, use fewer workers, cluster.workers=1, or more memory for each, "
-                        "cluster.memory_limit=8GB",
+                        f"the workers died, again and again or all at once; {cluster.first_error()}",
+                        "if it was for want of memory, " + _more_memory(request),
                         f"their logs are in {current.paths.worker_logs}",
                     ) from error
                 raise
         _save(spec, current)
+
+
+def _more_memory(request: Request | None) -> str:
+    if request is None:
+        return "use fewer workers, cluster.workers=1, or more memory for each, cluster.memory_limit=8GB"
+    return "use fewer workers in a job, cluster.workers_per_job, or more memory for it, cluster.mem"
 
 
 def _save(spec: RunSpec, current: _Run) -> None:

@@ -41,6 +41,8 @@ class Record:
         Workers x threads x seconds from the cluster's start to its end.
     core_s_busy : float
         Seconds that worker threads spent in tasks, summed over the threads.
+    jobs : sequence of mappings
+        Of each worker job: its id, nodes, seconds, how many workers it brought and tasks they did, how it ended.
     """
 
     run: str
@@ -57,6 +59,7 @@ class Record:
     core_s_busy: float
     units_done: int
     units_total: int
+    jobs: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, Any]
     summary: Mapping[str, str]
     warnings: Sequence[str]

@@ -51,6 +51,28 @@ class RunPaths:
         return self.worker_logs / f"worker-{worker}.log"
 
     @property
+    def ledger(self) -> Path:
+        return self.root / "ledger.jsonl"
+
+    @property
+    def orders(self) -> Path:
+        return self.root / "orders.json"
+
+    @property
+    def tls(self) -> Path:
+        return self.root / "tls"
+
+    @property
+    def jobs(self) -> Path:
+        return self.root / "jobs"
+
+    def job_script(self, job: str) -> Path:
+        return self.jobs / f"{job}.sh"
+
+    def job_log(self, job: str) -> Path:
+        return self.jobs / f"{job}.log"
+
+    @property
     def environment(self) -> Path:
         return self.root / "env.sh"
 

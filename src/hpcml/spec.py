@@ -13,6 +13,7 @@ from hpcml.site import Site
 from hpcml.units import parse_size
 
 MODEL_FORMATS = ("skops", "joblib", "none")
+SECURITY = ("tls", "none")
 
 # A worker that has imported scikit-learn holds about 200 MB (measured: distributed 2026.8, scikit-learn 1.9), and Dask
 # restarts one at 95 % of its limit: below this it would die before its first task.
@@ -85,6 +86,7 @@ class BatchSpec(ClusterSpec):
     What is null comes from the site.
     """
 
+    # where the jobs go, and who pays for them
     queue: str | None = None
     project: str | None = None
     # of a job, on one node; ncpus is workers_per_job x threads
@@ -93,19 +95,33 @@ class BatchSpec(ClusterSpec):
     ngpus: int | None = None
     # node-local disk of a job, for spill
     jobfs: str | None = None
+    # of a job, as PBS writes it: 02:00:00, or seconds
     walltime: str = "01:00:00"
-    # as the site writes it: scratch/ab12+gdata/ab12; null: what the run's paths need
+    # as the site writes it: scratch/ab12+gdata/ab12; null: what the run's paths need; +gdata/xy34: that, and more
     storage: str | None = None
     # worker processes of a job, and threads of each; BLAS and OpenMP are pinned to the same number
     workers_per_job: int | None = None
     threads: int | None = None
-    # more lines of a job script, as they stand after #PBS or #SBATCH: ["-m ae"]
+    # more lines of every job's script, the head's too, as they stand after #PBS or #SBATCH: ["-m ae"]
     extra_directives: list[str] = field(default_factory=list)
+    # what a job does before Python starts
     environment: EnvironmentSpec = field(default_factory=EnvironmentSpec)
     # the beginning of the jobs' names; the run's id follows
     name: str = "hpcml"
+    # the workload begins when so many workers have come, and others join later; null: those of one job
+    min_workers: int | None = None
+    # how long the workers of a job that runs may take to come, in seconds
+    start_timeout: int = 300
+    # worker jobs that may be submitted in place of lost ones; null: twice as many as jobs
+    replacements: int | None = None
+    # tls: every connection needs a certificate of the run; none: anybody on the network can run code as you
+    security: str = "tls"
     # false: what only breaks a limit that the site may have changed is a warning
     strict: bool = True
+
+    def __post_init__(self) -> None:
+        if self.security not in SECURITY:
+            raise ConfigError(f"cluster.security={self.security}: choose from {', '.join(SECURITY)}")
 
 
 @dataclass
@@ -128,7 +144,13 @@ class SlurmSpec(BatchSpec):
 class AllocationSpec(BatchSpec):
     """One job on several nodes, in which head and workers live; the keys of a job are those of one of its nodes."""
 
+    # how many nodes
     nodes: int = 1
+
+
+CLUSTERS: dict[str, type[ClusterSpec]] = {
+    "local": LocalSpec, "pbs": PbsSpec, "slurm": SlurmSpec, "allocation": AllocationSpec,
+}  # fmt: skip
 
 
 @dataclass
@@ -137,12 +159,15 @@ class HeadSpec:
 
     # job: in a job of its own; here: in the process that is started; null: job for `hpcml plan`
     where: str | None = None
+    # of the head job
     queue: str | None = None
     ncpus: int | None = None
     mem: str | None = None
     # null: the workers', and the wait in the queue that is expected
     walltime: str | None = None
+    # of the head job
     jobfs: str | None = None
+    # null: the workers'
     storage: str | None = None
 
     def __post_init__(self) -> None:

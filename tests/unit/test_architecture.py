@@ -32,11 +32,12 @@ ALLOWED = {
     "completion": {"config", "runs"},
     "config": {"config", "errors", "runs", "site", "spec", "targets"},
     "launcher": {
+        "batch",
         "cluster", "describe", "display", "errors", "files", "interrupt", "logs", "plan", "progress", "record",
         "results", "runs", "spec", "workloads",
     },
     "plan": {"batch", "cluster", "data", "errors", "results", "runs", "spec", "workloads"},
-    "cluster": {"batch", "cluster", "errors", "interrupt", "runs", "spec", "units"},
+    "cluster": {"batch", "cluster", "errors", "files", "interrupt", "runs", "spec", "units"},
     "batch": {"batch", "errors", "runs", "site", "spec", "units"},
     "display": {"cluster", "errors", "plan", "record", "runs", "units"},  # cluster, plan: for type checkers only
     "progress": {"cluster", "files", "units", "workloads"},  # cluster, workloads: for type checkers only

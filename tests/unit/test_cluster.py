@@ -17,8 +17,9 @@ import psutil
 import pytest
 from distributed import CancelledError, Client
 
-from hpcml.cluster import Cluster, local_size, open_cluster
+from hpcml.cluster import Cluster, local_size
 from hpcml.cluster import local as module
+from hpcml.cluster.local import open_local
 from hpcml.errors import ClusterStartError, ConfigError
 from hpcml.runs import RunPaths
 from hpcml.spec import LocalSpec
@@ -30,7 +31,7 @@ GIB = 1024**3
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     os.environ["OMP_NUM_THREADS"] = "7"  # as a user's shell may say
     try:
-        with open_cluster(LocalSpec(workers=2, memory_limit="1GB"), RunPaths(tmp_path_factory.mktemp("c"))) as c:
+        with open_local(LocalSpec(workers=2, memory_limit="1GB"), RunPaths(tmp_path_factory.mktemp("c"))) as c:
             yield c
     finally:
         del os.environ["OMP_NUM_THREADS"]
@@ -176,7 +177,7 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     elsewhere = tmp_path / f"hpcml-other-{dead.pid}-abc"  # the directory may be shared between hosts
     for directory in (orphan, living, elsewhere):
         directory.mkdir()
-    with open_cluster(LocalSpec(workers=1, local_directory=str(tmp_path)), RunPaths(tmp_path)):
+    with open_local(LocalSpec(workers=1, local_directory=str(tmp_path)), RunPaths(tmp_path)):
         assert not orphan.exists()
         assert living.exists()
         assert elsewhere.exists()
@@ -188,7 +189,7 @@ def test_workers_that_do_not_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     message = r"0 of 2 workers started within cluster.start_timeout=1 seconds\n.*cluster.start_timeout=300"
     with (
         pytest.raises(ClusterStartError, match=message),
-        open_cluster(LocalSpec(workers=2, start_timeout=1), RunPaths(tmp_path)),
+        open_local(LocalSpec(workers=2, start_timeout=1), RunPaths(tmp_path)),
     ):
         pytest.fail("there is no cluster")
     assert alive() <= before
@@ -207,7 +208,7 @@ def test_nothing_is_left(tmp_path: Path, error: type[BaseException] | None) -> N
     before = alive()
     directories: list[str] = []
     try:
-        with open_cluster(LocalSpec(workers=1), RunPaths(tmp_path)) as opened:
+        with open_local(LocalSpec(workers=1), RunPaths(tmp_path)) as opened:
             directories += opened.client.run(lambda dask_worker: dask_worker.local_directory).values()
             future = opened.client.submit(time.sleep, 60)  # a fit that nobody can interrupt
             assert len(alive()) > len(before)
@@ -221,7 +222,7 @@ def test_nothing_is_left(tmp_path: Path, error: type[BaseException] | None) -> N
 
 
 def test_busy_time_is_counted(tmp_path: Path) -> None:
-    with open_cluster(LocalSpec(workers=1, threads=2), RunPaths(tmp_path)) as opened:
+    with open_local(LocalSpec(workers=1, threads=2), RunPaths(tmp_path)) as opened:
         opened.client.gather([opened.client.submit(time.sleep, 0.5, key=f"s{n}") for n in range(2)])
     assert 1.0 <= opened.core_s_busy < 1.3
     assert opened.core_s_busy < opened.core_s_allocated
@@ -232,7 +233,7 @@ def test_workers_that_are_gone_for_good_end_the_wait(tmp_path: Path, monkeypatch
     nowhere = types.ModuleType("nowhere")
     exec("def function(): return 1", nowhere.__dict__)
     monkeypatch.setitem(sys.modules, "nowhere", nowhere)
-    with open_cluster(LocalSpec(workers=1), RunPaths(tmp_path)) as opened:
+    with open_local(LocalSpec(workers=1), RunPaths(tmp_path)) as opened:
         with pytest.raises(CancelledError):
             opened.client.submit(nowhere.function).result(timeout=60)
         assert opened.first_error() == "ModuleNotFoundError: No module named 'nowhere'"

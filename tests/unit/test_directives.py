@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from tests.unit.requests import SITES, places, settled, site
 
 from hpcml.batch.check import check
-from hpcml.batch.directives import directives, head_script, lines, options, worker_command, worker_script
+from hpcml.batch.directives import directives, head_script, lines, options, worker_script
 from hpcml.batch.request import Job, Places, Request, settle
+from hpcml.runs import RunPaths
 from hpcml.site import Queue
 from hpcml.spec import AllocationSpec, BatchSpec, EnvironmentSpec, HeadSpec, PbsSpec, SlurmSpec
 from hpcml.units import parse_size, parse_walltime
@@ -45,13 +46,9 @@ VARIANTS = {
 
 def scripts(request: Request) -> str:
     """Give all scripts of a request in one text."""
-    root = f"{request.places.scratch}/{RUN}"
-    variables = {"HPCML_WORKDIR": request.places.work, "HPCML_ENV": f"{root}/env.sh"}
-    head = head_script(request, RUN, f"{root}/head.log", body=BODY, variables=variables)
-    if request.head is None:
-        return head
-    command = worker_command(request, "tls://10.6.0.1:8786", "0")
-    return head + "\n" + worker_script(request, RUN, f"{root}/workers/", command)
+    paths = RunPaths(Path(request.places.scratch) / RUN)
+    head = head_script(request, paths, BODY)
+    return head if request.head is None else f"{head}\n{worker_script(request, paths, 'job-0')}"
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
@@ -78,9 +75,7 @@ def test_the_directives_of_ncis_own_dask_tutorial() -> None:
     ):  # fmt: skip
         assert line in found
     assert not [line for line in found if "select" in line or line.startswith("#PBS -A")]
-    command = worker_command(request, "tls://x", "0")
-    assert command[command.index("--interface") + 1] == "ib0"
-    assert command[command.index("--local-directory") + 1] == "$PBS_JOBFS"
+    assert (request.site.interface, request.local_directory) == ("ib0", "$PBS_JOBFS")
     assert request.jobs == 2
 
 
@@ -261,7 +256,7 @@ def test_no_text_adds_a_line(asked: tuple[BatchSpec, HeadSpec, Places, str]) -> 
     expected = len(directives(job, request, RUN, "/x/"))
     accepted = not any(complaint.severity == "error" for complaint in complaints)
     try:
-        script = worker_script(request, RUN, f"{at.scratch}/x/", ["python"])
+        script = worker_script(request, RunPaths(Path(at.scratch) / RUN), "job-0")
     except ValueError:
         assert not accepted  # what is not refused by the check must be written
         return

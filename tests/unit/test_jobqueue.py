@@ -14,8 +14,11 @@ import pytest
 import yaml
 from tests.unit.requests import settled
 
-from hpcml.batch.directives import worker_command, worker_script
+from hpcml.batch.directives import worker_script
 from hpcml.batch.request import Request
+from hpcml.batch.scheduler import scheduler
+from hpcml.cluster.jobs import Jobs
+from hpcml.runs import RunPaths
 
 OVERRIDES = {
     "pbs": ("gadi", ["cluster.project=ab12"]),
@@ -39,22 +42,23 @@ def jobqueue(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     assert "jobqueue.hpcml" not in dask.config.config
 
 
-def script(jobqueue: Any, request: Request) -> str:
+def script(jobqueue: Any, request: Request, root: Path) -> str:
     cls = jobqueue.PbsWorkerJob if request.scheduler == "pbs" else jobqueue.SlurmWorkerJob
+    jobs = Jobs(request, RunPaths(root), scheduler(request.site, request.scheduler))
     with dask.config.set({f"jobqueue.{jobqueue.SECTION}": jobqueue.section(request)}):
-        return str(cls("tls://10.6.0.1:8786", "0", request=request, run="RUN", log="/x/").job_script())
+        return str(cls("tls://10.6.0.1:8786", "job-0", jobs=jobs).job_script())
 
 
-@pytest.mark.parametrize("scheduler", ["pbs", "slurm"])
+@pytest.mark.parametrize("name", ["pbs", "slurm"])
 def test_the_users_own_configuration_changes_nothing(
-    scheduler: str, jobqueue: Any, monkeypatch: pytest.MonkeyPatch
+    name: str, jobqueue: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    request, _ = settled(*OVERRIDES[scheduler])
-    expected = worker_script(request, "RUN", "/x/", worker_command(request, "tls://10.6.0.1:8786", "0"))
-    assert script(jobqueue, request) == expected
+    request, _ = settled(*OVERRIDES[name])
+    expected = worker_script(request, RunPaths(tmp_path), "job-0")
+    assert script(jobqueue, request, tmp_path) == expected
     monkeypatch.setenv("PBS_ACCOUNT", "xx99")
     with dask.config.set({"jobqueue.pbs": HOSTILE, "jobqueue.slurm": HOSTILE}):
-        assert script(jobqueue, request) == expected
+        assert script(jobqueue, request, tmp_path) == expected
 
 
 @pytest.mark.parametrize("scheduler", ["pbs", "slurm"])

@@ -135,7 +135,7 @@ class TestMain:
         ("hpcml ", ["completion", "list", "plan", "run", "status"]),
         ("hpcml st", ["status"]),
         ("hpcml run clu", ["cluster.", "cluster="]),
-        ("hpcml run cluster=", ["cluster=local"]),
+        ("hpcml run cluster=lo", ["cluster=local"]),
         ("hpcml run experiment=digits_svc model.ke", ["model.kernel="]),
         ("hpcml plan data=brea", ["data=breast_cancer"]),
         ("hpcml run nonsense", []),

@@ -32,7 +32,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from hpcml import Dataset, LocalSpec, Outcome, Search
-from hpcml.cluster import Cluster, open_cluster
+from hpcml.cluster import Cluster
+from hpcml.cluster.local import open_local
 from hpcml.errors import ConfigError, DataError, WorkloadError
 from hpcml.runs import RunPaths
 from hpcml.workloads.base import Inputs, Units
@@ -45,7 +46,7 @@ IRIS = load_iris(return_X_y=True)
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with open_cluster(LocalSpec(workers=2), RunPaths(tmp_path_factory.mktemp("cluster"))) as opened:
+    with open_local(LocalSpec(workers=2), RunPaths(tmp_path_factory.mktemp("cluster"))) as opened:
         yield opened
 
 
@@ -258,7 +259,7 @@ def test_no_refit_still_gives_the_best_parameters(cluster: Cluster) -> None:
 
 
 def test_one_worker_is_used_too(tmp_path: Path) -> None:
-    with open_cluster(LocalSpec(workers=1), RunPaths(tmp_path)) as one:
+    with open_local(LocalSpec(workers=1), RunPaths(tmp_path)) as one:
         search(one, inputs(IRIS, Picky()), grid={"value": [0, -1]})
         assert any("fit_and_score" in name for name in one.client.run_on_scheduler(_prefixes))
 

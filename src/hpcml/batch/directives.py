@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from hpcml.batch.request import Environment, Job, Request
+from hpcml.runs import RunPaths
 from hpcml.spec import THREAD_VARIABLES
 from hpcml.units import format_walltime, pbs_size
 
@@ -22,7 +23,7 @@ def directives(job: Job, request: Request, run: str, log: str) -> list[Directive
     run : str
         The run's id; the job's name carries it.
     log : str
-        Where the job's output goes: a file, or a directory with a slash at its end.
+        The file that the job's output goes to.
 
     Returns
     -------
@@ -91,8 +92,7 @@ def _slurm(job: Job, name: str, log: str) -> list[Directive]:
     if job.jobfs:
         found.append(("--tmp", _slurm_size(job.jobfs)))
     found.append(("--time", format_walltime(job.walltime)))
-    # in Slurm a name with a slash at its end is no directory; %j is the job's id
-    return [*found, ("--no-requeue", ""), ("--output", f"{log}%j.log" if log.endswith("/") else log)]
+    return [*found, ("--no-requeue", ""), ("--output", log)]
 
 
 def _slurm_size(size: int) -> str:
@@ -129,62 +129,46 @@ def prologue(environment: Environment) -> list[str]:
     return found + [f"export {name}={quote(value)}" for name, value in environment.variables.items()]
 
 
-def worker_script(request: Request, run: str, log: str, command: Sequence[str]) -> str:
+def worker_script(request: Request, paths: RunPaths, job: str) -> str:
     """Write the script of a worker job.
 
     Parameters
     ----------
-    command : sequence of str
-        What starts the workers of the job. A word that begins with ``$`` is a variable of the job.
+    paths : RunPaths
+        Where the job finds what else it must know.
+    job : str
+        The job's name in the run.
     """
+    quote = shlex.quote
     threads = str(request.threads)
     body = [
-        f"cd {shlex.quote(request.places.work)} || exit 1",
+        f"cd {quote(request.places.work)} || exit 1",
         *prologue(request.environment),
         *(f"export {name}={threads}" for name in THREAD_VARIABLES),
-        "exec " + " ".join(map(_word, command)),
+        # -P: no file of the user's called numpy.py or json.py comes before the real one
+        f"exec {quote(request.environment.python)} -P -m hpcml.cluster.workerjob {quote(str(paths.root))} {quote(job)}",
     ]
-    return _script(lines(directives(request.worker, request, run, log), request.scheduler), body)
+    header = directives(request.worker, request, paths.run_id, str(paths.job_log(job)))
+    return _script(lines(header, request.scheduler), body)
 
 
-def worker_command(request: Request, scheduler: str, name: str) -> list[str]:
-    """Give the command that starts the workers of a job.
-
-    Parameters
-    ----------
-    scheduler : str
-        The address of Dask's scheduler.
-    name : str
-        The job's name among the run's jobs; Dask appends a number for each worker.
-    """
-    command = [request.environment.python, "-m", "distributed.cli.dask_worker", scheduler, "--name", name]
-    command += ["--nworkers", str(request.workers_per_job), "--nthreads", str(request.threads)]
-    command += ["--memory-limit", str(request.memory_limit)]
-    command += ["--local-directory", request.local_directory or "${TMPDIR:-/tmp}"]
-    if request.site.interface is not None:
-        command += ["--interface", request.site.interface]
-    # the dashboard of a worker says what it computes to whoever asks
-    return [*command, "--no-dashboard", "--death-timeout", "60"]
-
-
-def head_script(request: Request, run: str, log: str, *, body: str, variables: Mapping[str, str]) -> str:
-    """Write the script of a head job.
+def head_script(request: Request, paths: RunPaths, body: str) -> str:
+    """Write the script of a head job, or of the allocation in which the head lives.
 
     Parameters
     ----------
     body : str
         The text of scripts/pbs/head.pbs; its own directives are left out.
-    variables : mapping of str to str
-        What head.pbs reads.
     """
-    job = request.head or request.worker  # in an allocation the head is with the workers
+    variables = {
+        "HPCML_WORKDIR": request.places.work,
+        "HPCML_ENV": str(paths.environment),
+        "HPCML_ARGS_FILE": str(paths.arguments),
+    }
     below = [line for line in body.splitlines() if not line.startswith("#")]
     exports = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
-    return _script(lines(directives(job, request, run, log), request.scheduler), [*exports, *below])
-
-
-def _word(text: str) -> str:
-    return f'"{text}"' if text.startswith("$") else shlex.quote(text)
+    header = directives(request.head or request.worker, request, paths.run_id, str(paths.head_log))
+    return _script(lines(header, request.scheduler), [*exports, *below])
 
 
 def _script(header: Sequence[str], body: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from hpcml.batch.check import check
 from hpcml.batch.complaint import Complaint, RequestError
 from hpcml.batch.cost import Price, price
-from hpcml.batch.directives import directives, head_script, options, prologue, worker_command, worker_script
+from hpcml.batch.directives import directives, head_script, options, prologue, worker_script
 from hpcml.batch.request import Job, Places, Request, settle
 from hpcml.errors import ConfigError
 from hpcml.runs import RunPaths
@@ -54,20 +54,14 @@ class Proposal:
             If there are errors: then there is no script.
         """
         self.refuse()
-        request, run = self.request, self.paths.run_id
+        request = self.request
         found = {}
         if not request.here:
             body = (resources.files("hpcml.scripts") / "head.pbs").read_text(encoding="utf-8")
-            variables = {
-                "HPCML_WORKDIR": request.places.work,
-                "HPCML_ENV": str(self.paths.environment),
-                "HPCML_ARGS_FILE": str(self.paths.arguments),
-            }
             found["env.sh"] = "\n".join([*self._environment(), ""])
-            found["head"] = head_script(request, run, str(self.paths.head_log), body=body, variables=variables)
+            found["head"] = head_script(request, self.paths, body)
         if request.head is not None or request.here:
-            command = worker_command(request, "SCHEDULER", "JOB")
-            found["worker"] = worker_script(request, run, f"{self.paths.worker_logs}/", command)
+            found["worker"] = worker_script(request, self.paths, "job-0")
         return found
 
     def _environment(self) -> list[str]:

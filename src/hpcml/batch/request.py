@@ -102,6 +102,12 @@ class Request:
         The memory of a job with which its workers can live.
     local_directory : str or None
         Where workers spill: a path, or a variable of the job; None: the job's temporary directory.
+    min_workers : int
+        How many workers must have come before the workload begins.
+    start_timeout : int
+        How long the workers of a running job may take to come, in seconds.
+    replacements : int
+        How many lost worker jobs are replaced.
     needs : mapping of str to str
         Each file system that the jobs must name, and what lies on it.
     """
@@ -121,6 +127,10 @@ class Request:
     places: Places
     needs: Mapping[str, str]
     strict: bool
+    min_workers: int
+    start_timeout: int
+    replacements: int
+    encrypted: bool
 
     @property
     def all_jobs(self) -> list[Job]:
@@ -165,6 +175,7 @@ def settle(spec: BatchSpec, head: HeadSpec, site: Site, places: Places, here: bo
     head_job = None if here or inside else settling.head_job(head, worker)
     kept = NANNY + (parse_size(site.head.mem) if inside else 0)
     environment = spec.environment
+    venv = _path(environment.venv)
     request = Request(
         site=site,
         scheduler=settling.scheduler,
@@ -178,23 +189,41 @@ def settle(spec: BatchSpec, head: HeadSpec, site: Site, places: Places, here: bo
         least_mem=math.ceil((kept + workers * MIN_WORKER_MEMORY) / (1 - HEADROOM)),
         local_directory=site.local_directory,
         environment=Environment(
-            environment.script or os.environ.get("HPCML_ENV") or None,
+            _path(environment.script or os.environ.get("HPCML_ENV")),
             tuple(environment.modules),
-            environment.venv,
+            venv,
             dict(environment.variables),
-            f"{environment.venv}/bin/python" if environment.venv else places.python,
+            f"{venv}/bin/python" if venv else places.python,
         ),
         places=places,
         needs=settling.needs,
         strict=spec.strict,
+        min_workers=workers if spec.min_workers is None else spec.min_workers,
+        start_timeout=spec.start_timeout,
+        replacements=2 * getattr(settling.spec, "jobs", 1) if spec.replacements is None else spec.replacements,
+        encrypted=spec.security == "tls",
     )
     return request, settling.complaints
+
+
+def _path(text: str | None) -> str | None:
+    """Fill in ~ and $HOME; a directory whose script to activate it was named is meant itself."""
+    if not text:
+        return None
+    return os.path.expandvars(os.path.expanduser(text)).removesuffix("/bin/activate")  # noqa: PTH111  # no Path: NUL
 
 
 def _whole_kb(text: str, key: str) -> int:
     """Read a size as PBS keeps it: rounded up to whole KB. Less than one is left to be complained of."""
     size = parse_size(text, key)
     return size if size < 1024 else -(-size // 1024) * 1024
+
+
+# The least that counts may be.
+_LEAST = {
+    "jobs": 1, "nodes": 1, "ncpus": 1, "workers_per_job": 1, "threads": 1, "ngpus": 0, "min_workers": 1,
+    "start_timeout": 1, "replacements": 0,
+}  # fmt: skip
 
 
 class _Settling:
@@ -206,7 +235,7 @@ class _Settling:
         self.scheduler = {PbsSpec: "pbs", SlurmSpec: "slurm"}.get(type(spec), site.schedulers[0])
         self.project = site.project_of(spec.project)
         self.needs = self._needs()
-        for name, least in {"jobs": 1, "nodes": 1, "ncpus": 1, "workers_per_job": 1, "threads": 1, "ngpus": 0}.items():
+        for name, least in _LEAST.items():
             value = getattr(spec, name, None)
             if value is not None and value < least:
                 text = f"cluster.{name}={value}: must be {least} or more"
@@ -323,9 +352,12 @@ class _Settling:
         return min(max(mem, 1024**2), share // 1024**2 * 1024**2)
 
     def _storage(self, text: str | None) -> tuple[str, ...]:
-        if text is not None:
-            return tuple(name for name in text.split(self.site.storage.separator) if name)
-        return tuple(dict.fromkeys([*self.site.storage.always, *self.needs]))
+        found = tuple(dict.fromkeys([*self.site.storage.always, *self.needs]))
+        if text is None:
+            return found
+        separator = self.site.storage.separator
+        given = tuple(name for name in text.split(separator) if name)
+        return tuple(dict.fromkeys([*found, *given])) if text.startswith("+") and len(text) > 1 else given
 
     def workers(self, job: Job) -> tuple[int, int]:
         """Settle how a job's cores are shared among workers."""

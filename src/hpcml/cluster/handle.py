@@ -51,12 +51,12 @@ class Cluster:
     core_s_busy: float = 0.0
 
     def first_error(self) -> str:
-        """Give the first error in the workers' logs: later ones mostly follow from it."""
+        """Say what went wrong first: the first error in the workers' logs, for later ones mostly follow from it."""
         for path in sorted(self.paths.worker_logs.iterdir()):
             for line in path.read_text(errors="replace").splitlines():
                 if re.match(r"[\w.]+(Error|Exception): ", line):
-                    return line
-        return "none"
+                    return f"the first error in their logs: {line}"
+        return "there is no error in their logs"
 
     def load(self) -> Load:
         """Ask the scheduler for workers and their memory."""
@@ -66,6 +66,10 @@ class Cluster:
             sum(worker["metrics"].get("memory", 0) for worker in workers),
             sum(worker["memory_limit"] for worker in workers),
         )
+
+    def job_summary(self) -> list[dict[str, Any]]:
+        """Say of each batch job of the cluster what it did; a local cluster has none."""
+        return []
 
     def measure(self) -> None:
         """Count the core time so far."""

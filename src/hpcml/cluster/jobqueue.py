@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 from unittest import mock
 
-from hpcml.batch.directives import worker_command, worker_script
+from distributed.deploy.spec import ProcessInterface
+
+from hpcml.batch.directives import worker_script
 from hpcml.batch.request import Request
+from hpcml.cluster.jobs import Jobs
 
 # When it is imported, dask_jobqueue copies its defaults to ~/.config/dask, where the user has not asked for them.
 with mock.patch("dask.config.ensure_file"):
-    from dask_jobqueue.pbs import PBSJob
-    from dask_jobqueue.slurm import SLURMJob
+    from dask_jobqueue.pbs import PBSCluster, PBSJob
+    from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 
 # dask_jobqueue takes each argument that is left None from the section of Dask's config that has this name. In its own
 # sections the user's ~/.config/dask would have a say in what is submitted; this one is complete and nobody else's.
@@ -51,24 +54,57 @@ def section(request: Request) -> dict[str, Any]:
     return {**found, "job-cpu": job.ncpus, "job-mem": None}
 
 
-class _OwnScript:
-    """A job whose script is written by hpcml; what dask_jobqueue makes of its arguments is not in it."""
+class _OwnJob:
+    """A job that is submitted, watched and deleted by :class:`hpcml.cluster.jobs.Jobs`, with hpcml's script.
 
-    scheduler: str
-    name: str
+    dask_jobqueue's own would write another header, take the first digits of any banner for the job's id, raise what
+    goes wrong where nobody hears it, and ask for each job's deletion by itself.
+    """
 
-    def __init__(self, scheduler: str, name: str, *, request: Request, run: str, log: str, **kwargs: Any) -> None:
-        self.request, self.run, self.log = request, run, log
-        super().__init__(scheduler, name, **{**kwargs, "config_name": SECTION})  # type: ignore[call-arg]  # of Job
+    def __init__(self, scheduler: str, name: str, *, jobs: Jobs, **kwargs: Any) -> None:
+        self._jobs = jobs
+        super().__init__(scheduler, name, **{**kwargs, "config_name": SECTION})  # type: ignore[call-arg]
 
     def job_script(self) -> str:
-        command = worker_command(self.request, self.scheduler, str(self.name))
-        return worker_script(self.request, self.run, self.log, command)
+        return worker_script(self._jobs.request, self._jobs.paths, str(self.name))  # type: ignore[attr-defined]
+
+    async def start(self) -> None:
+        await self._jobs.submit(str(self.name))  # type: ignore[attr-defined]
+        await ProcessInterface.start(self)
+
+    async def close(self) -> None:
+        await ProcessInterface.close(self)  # the jobs are deleted all at once
 
 
-class PbsWorkerJob(_OwnScript, PBSJob):
+class PbsWorkerJob(_OwnJob, PBSJob):
     """A worker job of PBS."""
 
 
-class SlurmWorkerJob(_OwnScript, SLURMJob):
+class SlurmWorkerJob(_OwnJob, SLURMJob):
     """A worker job of Slurm."""
+
+
+class _OwnNames:
+    def _new_worker_name(self, worker_number: int) -> str:
+        return f"job-{worker_number}"
+
+
+class _PbsCluster(_OwnNames, PBSCluster):
+    job_cls = PbsWorkerJob  # type: ignore[assignment]  # dask_jobqueue has no types
+
+
+class _SlurmCluster(_OwnNames, SLURMCluster):
+    job_cls = SlurmWorkerJob  # type: ignore[assignment]  # likewise
+
+
+def cluster(jobs: Jobs, **kwargs: Any) -> PBSCluster | SLURMCluster:
+    """Start a scheduler, which submits worker jobs when it is scaled.
+
+    Parameters
+    ----------
+    **kwargs
+        Of dask_jobqueue's cluster.
+    """
+    kind = _PbsCluster if jobs.request.scheduler == "pbs" else _SlurmCluster
+    processes = jobs.request.workers_per_job
+    return kind(jobs=jobs, processes=processes, config_name=SECTION, silence_logs=False, **kwargs)

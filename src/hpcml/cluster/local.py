@@ -19,6 +19,8 @@ from distributed import Client, LocalCluster, Security, Status
 from distributed.system import MEMORY_LIMIT
 
 from hpcml import interrupt
+from hpcml.cluster import dashboard
+from hpcml.cluster.dashboard import LOOPBACK
 from hpcml.cluster.handle import Cluster, LogToFile, Size
 from hpcml.cluster.spill import private_directory
 from hpcml.errors import ClusterStartError, ConfigError
@@ -33,8 +35,6 @@ _CLOSE_TIMEOUT = 5
 
 # Seconds between two looks at the workers, while they start and later.
 _START_WATCH, _WATCH = 0.02, 1.0
-
-LOOPBACK = "127.0.0.1"
 
 
 def _cores() -> int:
@@ -88,7 +88,7 @@ def local_size(spec: LocalSpec) -> Size:
 
 
 @contextlib.contextmanager
-def open_cluster(spec: LocalSpec, paths: RunPaths) -> Iterator[Cluster]:
+def open_local(spec: LocalSpec, paths: RunPaths) -> Iterator[Cluster]:
     """Start a cluster on this machine, and close it whatever happens.
 
     Every connection is TLS with a certificate made for this run and kept in memory; everything listens on loopback.
@@ -119,6 +119,7 @@ def open_cluster(spec: LocalSpec, paths: RunPaths) -> Iterator[Cluster]:
         # multiprocessing.resource_tracker), and the workers would inherit that.
         with interrupt.children_ignore_terminal():
             resource_tracker.ensure_running()
+        prefix = dashboard.secret_prefix()
         with interrupt.deferred(), interrupt.children_ignore_terminal():
             # No workers yet: this takes a tenth of a second, and whatever happens later there is something to close.
             dask_cluster = LocalCluster(
@@ -129,8 +130,10 @@ def open_cluster(spec: LocalSpec, paths: RunPaths) -> Iterator[Cluster]:
                 host=LOOPBACK,
                 security=Security.temporary(),
                 dashboard_address=f"{LOOPBACK}:0",
+                http_prefix=prefix,
                 silence_logs=False,  # or it raises the level of every handler it finds, the run log's too
             )
+            where = dashboard.hide(dask_cluster.scheduler, prefix)
             parts: list[Cluster] = []
 
             def close(kind: Any, *_: Any) -> None:
@@ -141,7 +144,7 @@ def open_cluster(spec: LocalSpec, paths: RunPaths) -> Iterator[Cluster]:
 
             stack.push(close)
             client = Client(dask_cluster, set_as_default=False)
-            cluster = Cluster(client, dask_cluster.scheduler, size, str(dask_cluster.dashboard_link), paths)
+            cluster = Cluster(client, dask_cluster.scheduler, size, where, paths)
             parts.append(cluster)
         client.register_plugin(LogToFile(paths))
         dask_cluster.scale(size.workers)

@@ -1,0 +1,222 @@
+"""Schedulers: the only place that runs qsub, sbatch and the like."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shlex
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcml.batch.listing import JobStatus, Listing, State, read_text
+from hpcml.batch.refusal import Refusal, explain_refusal
+from hpcml.errors import HpcmlError
+from hpcml.site import Site
+
+log = logging.getLogger(__name__)
+
+# A command that takes longer is given up: PBS's own clients wait for a server that does not answer.
+_TIMEOUT = 60
+
+# What a shell says of a command that is not there.
+_NO_COMMAND = 127
+
+
+class RefusedError(HpcmlError):
+    """Raised when the scheduler refuses a job.
+
+    Parameters
+    ----------
+    refusal : Refusal
+        Why, and whether to try again.
+    """
+
+    def __init__(self, refusal: Refusal, command: str) -> None:
+        super().__init__(refusal.sentence, *filter(None, [refusal.remedy]), f"the command was: {command}")
+        self.refusal = refusal
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said."""
+
+    stdout: bytes
+    stderr: bytes
+    code: int
+
+
+class Pbs:
+    """PBS Pro and OpenPBS, and Slurm's PBS commands.
+
+    Parameters
+    ----------
+    site : Site
+        Whose commands and dialect.
+    """
+
+    name = "pbs"
+
+    def __init__(self, site: Site) -> None:
+        self._commands = site.commands_of(self.name)
+        self._wrapper = site.dialect == "wrapper"
+
+    def submit(self, script: Path, log_file: Path) -> str:
+        """Submit a script.
+
+        Parameters
+        ----------
+        log_file : Path
+            Where the job's output goes, for a scheduler that is told so only on the command line.
+
+        Returns
+        -------
+        str
+            The job's id, whole.
+
+        Raises
+        ------
+        RefusedError
+        """
+        options = ["-j", "oe", "-o", str(log_file)] if self._wrapper else []
+        command = [*shlex.split(str(self._commands.submit)), *options, str(script)]
+        said = _run(command)
+        # the last line: a site may print a banner before it, with numbers of its own
+        ids = [line for line in _lines(said.stdout) if re.fullmatch(r"\d+(\[\])?(\.[\w.-]+)?", line)]
+        if said.code == 0 and ids:
+            return ids[-1]
+        raise _refused(said, command)
+
+    def listing(self, ids: Sequence[str]) -> Listing:
+        """Ask for jobs, all at once.
+
+        In text: of several ids OpenPBS 23.06 shows a single one as JSON, and says so to nobody.
+        """
+        said = _run([*shlex.split(str(self._commands.status)), *ids])
+        return read_text(said.stdout, said.stderr, said.code)
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Delete jobs, queued or running. What became of it says the next listing."""
+        if ids:
+            _run([*shlex.split(str(self._commands.delete)), *ids])
+
+    def named(self, name: str) -> list[str] | None:
+        """Find this user's jobs of a name; None if there is no answer."""
+        if self._wrapper:
+            return _squeue_named(name)
+        said = _run(["qselect", "-N", name])
+        return _lines(said.stdout) if said.code == 0 else None
+
+
+class Slurm:
+    """Slurm's own commands; states and exit codes are translated to PBS's.
+
+    Parameters
+    ----------
+    site : Site
+        Whose commands.
+    """
+
+    name = "slurm"
+
+    def __init__(self, site: Site) -> None:
+        self._commands = site.commands_of(self.name)
+
+    def submit(self, script: Path, log_file: Path) -> str:  # noqa: ARG002  # the script says it
+        """Submit a script.
+
+        Raises
+        ------
+        RefusedError
+        """
+        command = [*shlex.split(str(self._commands.submit)), "--parsable", str(script)]
+        said = _run(command)
+        ids = [line.partition(";")[0] for line in _lines(said.stdout) if re.fullmatch(r"\d+(;\S+)?", line)]
+        if said.code == 0 and ids:
+            return ids[-1]
+        raise _refused(said, command)
+
+    def listing(self, ids: Sequence[str]) -> Listing:
+        """Ask for jobs, all at once; of finished ones Slurm tells for some minutes (MinJobAge)."""
+        fields = "%i|%T|%r|%P|%N|%j"
+        said = _run(["squeue", "--noheader", "--states=all", f"--format={fields}", f"--jobs={','.join(ids)}"])
+        if said.code != 0:
+            text = said.stderr.decode(errors="replace")
+            if "Invalid job id specified" in text:  # of a single job that it has forgotten
+                return Listing(unknown=frozenset(ids))
+            return Listing(outage=" ".join(text.split()) or f"squeue ended with exit code {said.code}")
+        jobs = {}
+        for line in _lines(said.stdout):
+            number, state, reason, partition, nodes, name = line.split("|", 5)
+            status = JobStatus(number, name, _SLURM_STATES.get(state, "unknown"), partition, comment=reason,
+                               nodes=(nodes,) if nodes else ())  # fmt: skip
+            jobs[number] = self._ended(status, state) if status.state == "finished" else status
+        return Listing(jobs, unknown=frozenset(ids) - set(jobs))
+
+    @staticmethod
+    def _ended(status: JobStatus, state: str) -> JobStatus:
+        """Translate how a job ended to PBS's exit status and substate."""
+        shown = _run(["scontrol", "show", "job", "--oneliner", status.id])
+        match = re.search(r"\bExitCode=(\d+):(\d+)", shown.stdout.decode(errors="replace"))
+        code, signal = (int(match[1]), int(match[2])) if match else (1, 0)
+        exit_status = {"TIMEOUT": -29, "OUT_OF_MEMORY": -27, "NODE_FAIL": -14, "BOOT_FAIL": -1}.get(
+            state, 256 + signal if signal else code
+        )
+        substate = 91 if state in {"CANCELLED", "PREEMPTED"} else 92 if exit_status == 0 else 93
+        comment = f"Slurm says {state}" + (f", {status.comment}" if status.comment not in {"None", ""} else "")
+        return JobStatus(status.id, status.name, "finished", status.queue, substate, exit_status, comment,
+                         nodes=status.nodes)  # fmt: skip
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Cancel jobs, pending or running."""
+        if ids:
+            _run([*shlex.split(str(self._commands.delete)), *ids])
+
+    def named(self, name: str) -> list[str] | None:
+        """Find this user's jobs of a name; None if there is no answer."""
+        return _squeue_named(name)
+
+
+Scheduler = Pbs | Slurm
+
+
+def scheduler(site: Site, name: str) -> Scheduler:
+    """Give the scheduler of a site by name."""
+    return Slurm(site) if name == "slurm" else Pbs(site)
+
+
+_SLURM_STATES: dict[str, State] = {
+    "PENDING": "queued", "CONFIGURING": "queued", "REQUEUED": "queued", "REQUEUE_HOLD": "held", "RUNNING": "running",
+    "SUSPENDED": "suspended", "STOPPED": "suspended", "COMPLETING": "exiting", "STAGE_OUT": "exiting",
+    "SIGNALING": "running", "RESIZING": "running",
+    **dict.fromkeys(("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL",
+                     "DEADLINE", "PREEMPTED", "REVOKED", "SPECIAL_EXIT"), "finished"),
+}  # fmt: skip
+
+
+def _squeue_named(name: str) -> list[str] | None:
+    said = _run(["squeue", "--me", "--noheader", "--format=%i", f"--name={name}"])
+    return _lines(said.stdout) if said.code == 0 else None
+
+
+def _run(command: Sequence[str]) -> Answer:
+    log.debug("%s", shlex.join(command))
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=_TIMEOUT, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        return Answer(b"", f"{command[0]} did not answer within {_TIMEOUT} seconds".encode(), 255)
+    except OSError as error:
+        return Answer(b"", f"{command[0]}: {error.strerror}".encode(), _NO_COMMAND)
+    if done.returncode:
+        log.debug("exit code %d: %s", done.returncode, done.stderr.decode(errors="replace").strip())
+    return Answer(done.stdout, done.stderr, done.returncode)
+
+
+def _refused(said: Answer, command: Sequence[str]) -> RefusedError:
+    # Slurm's qsub says on stdout why it refuses
+    return RefusedError(explain_refusal(said.stderr + said.stdout, said.code), shlex.join(command))
+
+
+def _lines(text: bytes) -> list[str]:
+    return [line.strip() for line in text.decode(errors="replace").splitlines() if line.strip()]

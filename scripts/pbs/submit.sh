@@ -37,19 +37,28 @@ done
 command -v "$submit" > /dev/null || refuse "there is no command $submit on this machine: start it on a login node"
 
 # refused here rather than by the job, after its time in the queue
-environment=${HPCML_ENV:-env.sh}
+case ,$variables in *,HPCML_ENV=*) environment=${variables#*HPCML_ENV=} environment=${environment%%,*} ;;
+    *) environment=${HPCML_ENV:-env.sh} ;;
+esac
+case $environment in /*) ;; *) environment=$PWD/$environment ;; esac
 [ -r "$environment" ] || refuse "there is no $environment: cp '$here/env.sh' . and name modules and environment in it"
 grep -qv '^[[:space:]]*\(#\|$\)' "$environment" || refuse "$environment says nothing: name modules and environment in it" \
     "if the job needs none of them: echo : >> $environment"
 arguments=$(mktemp hpcml-XXXXXXXX.args)
 printf '%s\n' "$@" > "$arguments"
-if [ "$submit" = sbatch ]; then
+if [ "${submit##*/}" = sbatch ]; then
     # sbatch hands on the environment, and would read #PBS
     status=0
-    HPCML_ARGS_FILE=$arguments HPCML_ENV=${HPCML_ENV:-$PWD/env.sh} \
-        sbatch --ignore-pbs ${options[@]+"${options[@]}"} "$here/head.pbs" || status=$?
+    HPCML_ARGS_FILE=$arguments HPCML_ENV=$environment \
+        "$submit" --ignore-pbs ${options[@]+"${options[@]}"} "$here/head.pbs" || status=$?
 else
-    variables+=HPCML_ARGS_FILE=$arguments${HPCML_ENV:+,HPCML_ENV=$HPCML_ENV}
+    case ,$variables in *,HPCML_ENV=*) ;; *)
+        if [ -n "${HPCML_ENV:-}" ]; then
+            case $environment in *[,\"\'\\]*) refuse "qsub -v garbles the path $environment: name one without , \" ' and \\" ;; esac
+            variables+=HPCML_ENV=$environment,
+        fi ;;
+    esac
+    variables+=HPCML_ARGS_FILE=$arguments
     status=0
     "$submit" ${options[@]+"${options[@]}"} -v "$variables" "$here/head.pbs" || status=$?
 fi

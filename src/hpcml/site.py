@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import math
 import os
 import re
 import shutil
+import string
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +59,7 @@ class Queue:
     max_running: int | None = None
     max_running_ncpus: int | None = None
     max_running_ngpus: int | None = None
+    max_running_mem: str | None = None
     max_queued: int | None = None
     # what an hour of a core costs, in the site's unit
     rate: float = 1.0
@@ -70,7 +73,7 @@ class Queue:
         ------
         ConfigError
         """
-        for name in ("mem", "jobfs", "charged_mem"):
+        for name in ("mem", "jobfs", "charged_mem", "max_running_mem"):
             value = getattr(self, name)
             if value is not None and parse_size(value, f"{key}.{name}") == 0:
                 raise ConfigError(f"{key}.{name}={value}: must be more than nothing, or null for none")
@@ -80,8 +83,10 @@ class Queue:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{key}.{name}={value}: must be 1 or more, or null if it is not known")
-        if self.ngpus < 0 or self.rate < 0:
+        if self.ngpus < 0 or not 0 <= self.rate < math.inf:
             raise ConfigError(f"{key}: ngpus={self.ngpus} and rate={self.rate} must be 0 or more")
+        if self.ncpus_per_gpu is not None and not self.ngpus:
+            raise ConfigError(f"{key}.ncpus_per_gpu={self.ncpus_per_gpu}: and there are no GPUs", f"set {key}.ngpus")
         if self.whole_nodes and self.ncpus is None:
             raise ConfigError(f"{key}.whole_nodes=true: how many cores a node has must be known", f"set {key}.ncpus")
         for number, tier in enumerate(self.tiers):
@@ -225,6 +230,13 @@ class Site:
     queues: dict[str, Queue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.open_ended = self.open_ended or not self.queues
+        self._check_choices()
+        self._check_texts()
+        for name, queue in self.queues.items():
+            queue.check(f"site.queues.{name}")
+
+    def _check_choices(self) -> None:
         _choose("site.dialect", self.dialect, DIALECTS)
         for scheduler in self.schedulers or [""]:
             _choose("site.schedulers", scheduler, SCHEDULERS)
@@ -232,21 +244,34 @@ class Site:
             _choose("site.commands", scheduler, SCHEDULERS)
         if self.project is not None:
             _choose("site.project", self.project, ("-P", "-A"))
-        if self.local_directory is not None and not re.fullmatch(r"\$\w+|/[\w./+-]*", self.local_directory):
-            raise ConfigError(f"site.local_directory={self.local_directory}: a path, or a variable such as $TMPDIR")
-        for key in ("default_queue", "head.queue"):
-            queue = self.default_queue if key == "default_queue" else self.head.queue
+        for key, queue in {"default_queue": self.default_queue, "head.queue": self.head.queue}.items():
             if queue is not None and queue not in self.queues and not self.open_ended:
                 raise ConfigError(f"site.{key}={queue}: not among site.queues", nearest(queue, self.queues))
-        for key, check in self._texts().items():
+        if self.head.ncpus < 1:
+            raise ConfigError(f"site.head.ncpus={self.head.ncpus}: must be 1 or more")
+
+    def _check_texts(self) -> None:
+        if self.local_directory is not None and not re.fullmatch(r"\$\w+|/[\w./+-]*", self.local_directory):
+            raise ConfigError(f"site.local_directory={self.local_directory}: a path, or a variable such as $TMPDIR")
+        if not self.storage.separator:
+            raise ConfigError("site.storage.separator is empty", "PBS sites have + or :")
+        if self.scratch is not None and not self.scratch.startswith(("/", "$")):
+            raise ConfigError(f"site.scratch={self.scratch}: must be a full path, or begin with a variable")
+        _check_template("site.scratch", self.scratch or "", {"project", "user"})
+        for root, name in self.storage.roots.items():
+            _check_template("site.storage.roots", root, {"project"})
+            _check_template(f"site.storage.roots.{root}", name, {"project"} if "{project}" in root else set())
+        for scheduler, commands in self.commands.items():
+            for name, command in vars(commands).items():
+                if command is not None and not command.split():
+                    raise ConfigError(f"site.commands.{scheduler}.{name} is empty", "leave it out for the usual one")
+        for key, parse in self._parsed().items():
             value = getattr(self.head, key)
             if value is not None:
-                check(value, f"site.head.{key}")
-        for name, queue_ in self.queues.items():
-            queue_.check(f"site.queues.{name}")
+                parse(value, f"site.head.{key}")
 
     @staticmethod
-    def _texts() -> dict[str, Callable[[str, str], int]]:
+    def _parsed() -> dict[str, Callable[[str, str], int]]:
         return {
             "login_walltime": parse_walltime,
             "login_mem": parse_size,
@@ -284,6 +309,16 @@ class Site:
         roots = [Path(root.partition("{")[0]) for root in self.storage.roots]
         command = str(self.commands_of(scheduler).submit).split()[0]
         return shutil.which(command) is not None and (not roots or any(root.is_dir() for root in roots))
+
+
+def _check_template(key: str, text: str, names: set[str]) -> None:
+    try:
+        used = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+    except ValueError as error:
+        raise ConfigError(f"{key}={text}: {error}") from error
+    if used - names:
+        known = " and ".join(f"{{{name}}}" for name in sorted(names)) or "nothing"
+        raise ConfigError(f"{key}={text}: only {known} can be filled in")
 
 
 def _choose(key: str, value: str, choices: tuple[str, ...]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import shlex
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,8 +79,11 @@ WRONG = [
     Wrong("gadi", P + "cluster.mem=lots", "cluster.mem=lots: not a size", "cluster.mem=4GB cluster.ncpus=1"),
     Wrong("gadi", P + "cluster.jobfs=500GB", "cluster.jobfs=500GB: a node of normal gives 400GB at most", "cluster.jobfs=400GB"),
     Wrong("gadi", P + "cluster.jobfs=100MB", "cluster.jobfs=100MB: workers spill to $PBS_JOBFS, and not even one worker's", "cluster.jobfs=190GB"),
+    Wrong("gadi", P + "cluster.jobfs=2GB", "cluster.jobfs=2GB: workers spill to $PBS_JOBFS, and not even one worker's", "cluster.jobfs=190GB", "warning"),
     Wrong("gadi", P + "cluster.jobfs=0", "cluster.jobfs=0KB: workers spill to $PBS_JOBFS, and not even one worker's", "cluster.jobfs=190GB"),
     Wrong("derecho", P + "cluster.jobfs=10GB", "cluster.jobfs=10GB: NCAR Derecho has no such resource", "cluster.jobfs=null"),
+    Wrong("gadi", P + "head.mem=300MB", "head.mem=300MB: scheduler and client take 384MB", "head.mem=4GB"),
+    Wrong("gadi", P + "head.ncpus=-1", "head.ncpus=-1: must be 1 or more", "head.ncpus=1"),
     Wrong("gadi", P + "head.mem=200GB", "head.mem=200GB: a node of normal gives 190GB at most", "head.mem=190GB"),
     # GPUs
     Wrong("gadi", P + "cluster.ngpus=1", "cluster.ngpus=1: a node of normal has none", "cluster.queue=gpuvolta"),
@@ -100,9 +104,9 @@ WRONG = [
     # how many
     Wrong("gadi", P + "cluster.jobs=400", "cluster.jobs=400: normal runs 300 jobs at a time, of which the head takes one", "cluster.jobs=299"),
     Wrong("gadi", P + "cluster.queue=megamem cluster.jobs=301", "cluster.jobs=301: megamem lets 300 jobs wait", "cluster.jobs=50"),
-    Wrong("casper", P + "cluster.ncpus=36 cluster.jobs=21", "cluster.jobs=21: casper runs 720 cores at a time", "cluster.jobs=20"),
+    Wrong("casper", P + "cluster.ncpus=36 cluster.jobs=21", "cluster.jobs=21: casper runs 720 cores at a time", "cluster.jobs=9"),
     Wrong("cx3", "cluster.ncpus=100 cluster.jobs=6", "cluster.jobs=6: large24 runs 500 cores at a time", "cluster.jobs=5"),
-    Wrong("cx3", "cluster.ncpus=200", "cluster.ncpus=200: a worker job lives on one node and large24 has 128", "cluster.ncpus=128 cluster.jobs=2"),
+    Wrong("cx3", "cluster.ncpus=200", "cluster.ncpus=200: a worker job lives on one node and large72 has 128", "cluster.ncpus=128 cluster.jobs=2"),
     # texts
     Wrong("gadi", P + "'cluster.name=my job'", "cluster.name='my job': cannot stand", "cluster.name=my-job"),
     Wrong("gadi", P + "cluster.name=1st", "cluster.name='1st': cannot stand", "cluster.name=first"),
@@ -114,6 +118,12 @@ WRONG = [
     Wrong("gadi", P + "\"cluster.extra_directives=['-l walltime=1:00']\"", "cluster.extra_directives: '-l walltime=1:00': -l walltime is there already", "cluster.extra_directives=[] cluster.walltime=00:01:00"),
     Wrong("gadi", P + "\"cluster.extra_directives=['-m ae -q express']\"", "cluster.extra_directives: '-m ae -q express': is no directive", "\"cluster.extra_directives=['-m ae']\""),
     Wrong("gadi", P + "\"cluster.extra_directives=['-m a','-m e']\"", "cluster.extra_directives: '-m e': -m is there already", "\"cluster.extra_directives=['-m ae']\""),
+    Wrong("gadi", P + "\"cluster.extra_directives=['-l WALLTIME=48:00:00']\"", "cluster.extra_directives: '-l WALLTIME=48:00:00': -l walltime is there already", "cluster.extra_directives=[]"),
+    Wrong("gadi", P + "\"cluster.extra_directives=['-h']\"", "cluster.extra_directives: '-h': makes a held job of it", "cluster.extra_directives=[]"),
+    Wrong("gadi", P + "\"cluster.extra_directives=['-W block=true']\"", "cluster.extra_directives: '-W block=true': makes a command that waits of it", "\"cluster.extra_directives=['-W umask=022', '-W group_list=x']\""),
+    Wrong("generic_slurm", "cluster.ncpus=4 cluster.mem=8GB \"cluster.extra_directives=['--parti=x']\"", "cluster.extra_directives: '--parti=x': --partition is there already", "cluster.extra_directives=[]"),
+    Wrong("testbed_openpbs", "\"site.directives=['-l walltime=99:00:00']\"", "site.directives: '-l walltime=99:00:00': is no directive that a site may add", "site.directives=[]"),
+    Wrong("testbed_openpbs", "'site.interface=\"ib0; id\"'", "site.interface='ib0; id': cannot stand", "site.interface=ib0"),
     Wrong("gadi", P + "\"cluster.extra_directives=['-J 0-9']\"", "cluster.extra_directives: '-J 0-9': makes an array of it", "cluster.extra_directives=[] cluster.jobs=10"),
     Wrong("aurora", P + "\"cluster.extra_directives=['-l place=free']\"", "cluster.extra_directives: '-l place=free': -l place is there already", "cluster.extra_directives=[]"),
     Wrong("generic_slurm", "cluster.ncpus=4 cluster.mem=8GB \"cluster.extra_directives=['--time=1']\"", "cluster.extra_directives: '--time=1': --time is there already", "cluster.extra_directives=[]"),
@@ -252,18 +262,70 @@ class TestHeadHere:
         (text,) = [complaint.text for complaint in found if complaint.severity == "error"]
         assert text == (
             "head.where=here: gadi-login-03 is a login node, where NCI Gadi ends a process after 00:30:00 or above 4GB, "
-            "and the worker jobs have 02:00:00"
+            "and the worker jobs have 02:00:00 after their wait in the queue"
         )
 
     def test_for_a_short_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(socket, "gethostname", lambda: "gadi-login-03")
-        _, found = settled("gadi", ["cluster.project=ab12", "cluster.walltime=00:20:00"], here=True)
+        overrides = ["cluster.project=ab12", "cluster.walltime=00:20:00", "site.head.wait=00:05:00"]
+        _, found = settled("gadi", overrides, here=True)
         assert not found
 
     def test_in_a_job(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PBS_JOBID", "1.gadi-pbs")
         _, found = settled("gadi", self.OVERRIDES, here=True)
         assert not found
+
+
+def test_ncis_own_gpu_example_is_right() -> None:
+    """opus page 236880942, "Job Costs": one GPU, 380GB, five hours."""
+    overrides = [
+        P.strip(),
+        "cluster.queue=gpuvolta",
+        "cluster.ngpus=1",
+        "cluster.mem=380GB",
+        "cluster.walltime=05:00:00",
+    ]
+    _, found = settled("gadi", overrides)
+    assert [complaint.severity for complaint in found] == ["warning"]
+
+
+def test_the_head_goes_where_it_can_live_long_enough() -> None:
+    request, found = settled("derecho", [P.strip(), "cluster.queue=main", "cluster.walltime=09:00:00"])
+    assert request.head is not None
+    assert request.head.queue == "main"
+    assert not [complaint for complaint in found if complaint.severity == "error"]
+
+
+def test_whole_gpu_nodes_are_the_default_of_several() -> None:
+    request, found = settled("gadi", [P.strip(), "cluster=allocation", "cluster.nodes=4", "cluster.queue=gpuvolta"])
+    assert (request.worker.ncpus, request.worker.ngpus) == (48, 4)
+    assert not [complaint for complaint in found if complaint.severity == "error"]
+
+
+def test_large_numbers_are_answered_at_once() -> None:
+    began = time.monotonic()
+    settled("gadi", [P.strip(), "cluster.ncpus=480000000"])
+    assert time.monotonic() - began < 5
+
+
+def test_the_file_system_of_the_environments_script_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HPCML_ENV", "/g/data/zz8/env.sh")
+    request, _ = settled("gadi", [P.strip()])
+    assert "gdata/zz8" in request.worker.storage
+
+
+def test_storage_can_be_added_to() -> None:
+    request, found = settled("gadi", [P.strip(), "cluster.storage=+gdata/zz9"])
+    assert request.worker.storage == ("scratch/ab12", "gdata/ab12", "gdata/zz9")
+    assert not [complaint for complaint in found if complaint.severity == "error"]
+
+
+@pytest.mark.parametrize("typed", ["~/venv", "$HOME/venv", "/home/me/venv/bin/activate"])
+def test_a_venv_as_people_write_it(typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    request, _ = settled("gadi", [P.strip(), f"cluster.environment.venv='{typed}'"])
+    assert request.environment.venv == "/home/me/venv"
 
 
 def test_scratch_that_other_nodes_do_not_see() -> None:

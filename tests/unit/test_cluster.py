@@ -236,4 +236,4 @@ def test_workers_that_are_gone_for_good_end_the_wait(tmp_path: Path, monkeypatch
     with open_local(LocalSpec(workers=1), RunPaths(tmp_path)) as opened:
         with pytest.raises(CancelledError):
             opened.client.submit(nowhere.function).result(timeout=60)
-        assert opened.first_error() == "ModuleNotFoundError: No module named 'nowhere'"
+        assert opened.first_error() == "the first error in their logs: ModuleNotFoundError: No module named 'nowhere'"

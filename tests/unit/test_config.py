@@ -224,6 +224,17 @@ class TestSiteMeansItsScheduler:
         own = tmp_path / "experiment" / "mine.yaml"
         own.write_text("# @package _global_\ndefaults:\n  - override /site: gadi\n")
         assert isinstance(build("--config-dir", str(tmp_path), "experiment=mine").cluster, PbsSpec)
+        with own.open("a") as more:
+            more.write("cluster:\n  project: ab12\n  jobs: 4\n")
+        cluster = build("--config-dir", str(tmp_path), "experiment=mine").cluster
+        assert isinstance(cluster, PbsSpec)
+        assert (cluster.project, cluster.jobs) == ("ab12", 4)
+
+
+def test_a_mapping_takes_new_names() -> None:
+    cluster = build("site=gadi", "cluster.environment.variables={DATA: /g/data/kk7}").cluster
+    assert isinstance(cluster, PbsSpec)
+    assert cluster.environment.variables == {"DATA": "/g/data/kk7"}
 
 
 def test_scratch_of_a_site(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,6 +279,11 @@ MISTAKES = [
     (["site=gadi", "site.dialect=flatt"], ["site.dialect=flatt", "flat, select"]),
     (["site=gadi", "site.default_queue=norml"], ["site.default_queue=norml", "nearest: normal"]),
     (["site=gadi", "cluster.jobs=two"], ["cluster.jobs=two", "whole number"]),
+    (["cluster.jobs=4"], ["cluster.jobs", "it belongs to cluster=pbs and cluster=slurm; site=... chooses one"]),
+    (["site=gadi", "cluster.nodes=4"], ["cluster.nodes", "it belongs to cluster=allocation"]),
+    (["site=gadi", "cluster.extra_directives=-m e"], ["wrong type", "wanted: a list"]),
+    (["site=gadi", "-P", "ab12"], ["-P: is qsub's", "cluster.project=..."]),
+    (["cluster.security=some", "site=gadi"], ["cluster.security=some", "tls, none"]),
     (["C=3"], ["C=3", "perhaps model.C=3"]),
     (["cluster.workers=two"], ["cluster.workers=two", "whole number"]),
     (["seed=abc"], ["seed=abc", "whole number"]),

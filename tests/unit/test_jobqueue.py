@@ -69,7 +69,11 @@ def test_the_private_section_is_complete(scheduler: str, jobqueue: Any) -> None:
     assert set(jobqueue.section(request)) == set(known)
 
 
-def test_importing_it_leaves_the_users_home_alone(tmp_path: Path) -> None:
-    code = "import hpcml.cluster.jobqueue"
+def test_importing_it_leaves_the_users_home_and_signals_alone(tmp_path: Path) -> None:
+    code = (
+        "import signal\nbefore = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]\n"
+        "import hpcml.cluster.jobqueue\n"
+        "assert before == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, env={"HOME": str(tmp_path), "PATH": "/usr/bin"})
     assert list(tmp_path.iterdir()) == []

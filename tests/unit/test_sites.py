@@ -9,7 +9,7 @@ import pytest
 from tests.unit.requests import SITES, site
 
 from hpcml.errors import ConfigError
-from hpcml.site import HeadRules, Queue, Site, Storage, Tier
+from hpcml.site import Commands, HeadRules, Queue, Site, Storage, Tier
 from hpcml.units import parse_walltime
 
 CONF = Path(__file__).parents[2] / "conf" / "site"
@@ -115,8 +115,17 @@ def test_walltimes_that_yaml_made_numbers_of() -> None:
         ({"schedulers": []}, "site.schedulers="),
         ({"project": "-X"}, "site.project=-X"),
         ({"local_directory": "$PBS_JOBFS; rm"}, "site.local_directory"),
-        ({"default_queue": "x"}, "site.default_queue=x"),
-        ({"head": HeadRules(queue="x")}, "site.head.queue=x"),
+        ({"default_queue": "x", "queues": {"a": Queue()}}, "site.default_queue=x"),
+        ({"head": HeadRules(queue="x"), "queues": {"a": Queue()}}, "site.head.queue=x"),
+        ({"head": HeadRules(ncpus=-1)}, "site.head.ncpus=-1"),
+        ({"storage": Storage("storage", separator="")}, "site.storage.separator"),
+        ({"storage": Storage("storage", roots={"/a/{other}": "a"})}, "site.storage.roots=/a/{other}"),
+        ({"scratch": "/s/{group}"}, "site.scratch=/s/{group}"),
+        ({"scratch": "/s/{}/{user"}, "site.scratch"),
+        ({"scratch": "runs"}, "site.scratch=runs"),
+        ({"commands": {"pbs": Commands(submit=" ")}}, "site.commands.pbs.submit is empty"),
+        ({"queues": {"a": Queue(rate=float("nan"))}}, "rate=nan"),
+        ({"queues": {"a": Queue(ncpus_per_gpu=12)}}, "site.queues.a.ncpus_per_gpu=12"),
         ({"head": HeadRules(wait="long")}, "site.head.wait=long"),
         ({"head": HeadRules(mem="lots")}, "site.head.mem=lots"),
         ({"queues": {"a": Queue(ncpus=0)}}, "site.queues.a.ncpus=0"),

@@ -89,6 +89,15 @@ def test_qdel_reaches_hpcml(workdir: Path, tmp_path: Path) -> None:
     assert json.loads(record.read_text())["state"] == "CANCELLED"
 
 
+def test_an_environment_script_may_use_variables_that_are_not_set(workdir: Path, tmp_path: Path) -> None:
+    with (workdir / "env.sh").open("a") as env:
+        env.write("export LD_LIBRARY_PATH=/x:$LD_LIBRARY_PATH\n")
+    (workdir / "run.args").write_text("model.gama=3\n")
+    job = start(workdir, tmp_path, HPCML_ARGS_FILE="run.args")
+    out, _ = job.communicate(timeout=60)
+    assert "nearest: gamma" in out
+
+
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
@@ -172,15 +181,23 @@ class TestSubmit:
     def test_an_env_sh_of_the_users_is_wanted(self, machine: dict[str, str], tmp_path: Path) -> None:
         done = self.submit(machine, tmp_path, "--", "seed=1")
         assert done.returncode == 2
-        assert f"there is no env.sh: cp '{SCRIPTS}/env.sh' ." in done.stderr
+        assert f"there is no {tmp_path}/env.sh: cp '{SCRIPTS}/env.sh' ." in done.stderr
         shutil.copy(SCRIPTS / "env.sh", tmp_path)
         assert "env.sh says nothing" in self.submit(machine, tmp_path, "--", "seed=1").stderr
         assert not Path(machine["SEEN"]).exists()
 
     def test_it_may_lie_elsewhere(self, machine: dict[str, str], tmp_path: Path, workdir: Path) -> None:
         shutil.copy(workdir / "env.sh", tmp_path / "mine.sh")
-        self.submit(machine, tmp_path, "--", "seed=1", HPCML_ENV=f"{tmp_path}/mine.sh")
-        assert self.seen(machine)[1].endswith(f",HPCML_ENV={tmp_path}/mine.sh".encode())
+        self.submit(machine, tmp_path, "--", "seed=1", HPCML_ENV="mine.sh")
+        assert f"HPCML_ENV={tmp_path}/mine.sh," in self.seen(machine)[1].decode()
+        self.submit(machine, tmp_path, "-v", f"HPCML_ENV={tmp_path}/mine.sh", "--", "seed=1")
+        assert self.seen(machine)[1].decode().count("HPCML_ENV=") == 1
+
+    def test_a_path_that_qsub_would_split_is_refused(self, machine: dict[str, str], workdir: Path) -> None:
+        (workdir / "a,b.sh").write_text("true\n")
+        done = self.submit(machine, workdir, "--", "seed=1", HPCML_ENV="a,b.sh")
+        assert done.returncode == 2
+        assert "qsub -v garbles the path" in done.stderr
 
     def test_slurm(self, machine: dict[str, str], workdir: Path) -> None:
         self.submit(machine, workdir, "--time=1:00", "--", "seed=1", HPCML_SUBMIT="sbatch")

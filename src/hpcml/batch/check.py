@@ -18,6 +18,8 @@ from hpcml.units import format_size, format_walltime, parse_size, parse_walltime
 # A walltime below this, in seconds, was hardly meant: 24:00 is not a day.
 SHORT = 300
 
+GIB = 1024**3
+
 
 def check(request: Request) -> list[Complaint]:
     """List all that is wrong or doubtful with a request."""
@@ -51,20 +53,23 @@ def _project_is_known(request: Request) -> Iterator[Complaint]:
 
 def _cores_are_shared_out(request: Request) -> Iterator[Complaint]:
     job, workers, threads = request.worker, request.workers_per_job, request.threads
-    if job.ncpus != workers * threads:
-        fitting = max(1, job.ncpus // threads)
-        yield Complaint(
-            f"cluster.ncpus={job.ncpus}: is not workers_per_job={workers} x threads={threads}",
-            f"use cluster.ncpus={workers * threads}"
-            + (f", or cluster.workers_per_job={fitting}" if fitting * threads == job.ncpus else ""),
-            OWN_RULE,
-        )
+    if job.ncpus == workers * threads or job.ncpus > (job.limits.ncpus or job.ncpus):
+        return
+    fewer = max(number for number in range(1, min(threads, job.ncpus) + 1) if job.ncpus % number == 0)
+    remedy = f"use cluster.workers_per_job={job.ncpus // fewer} cluster.threads={fewer}"
+    if workers * threads <= (job.limits.ncpus or workers * threads):
+        remedy = f"use cluster.ncpus={workers * threads}, or {remedy.removeprefix('use ')}"
+    yield Complaint(
+        f"cluster.ncpus={job.ncpus}: is not workers_per_job={workers} x threads={threads}", remedy, OWN_RULE
+    )
 
 
 def _workers_can_live(request: Request) -> Iterator[Complaint]:
     job = request.worker
     if request.memory_limit >= MIN_WORKER_MEMORY or job.mem < 1024**2:
         return
+    if job.ncpus > (job.limits.ncpus or 4096):
+        return  # that is what is wrong
     wanted = math.ceil(request.least_mem / 1024**3)
     fitting = next(
         (
@@ -86,16 +91,16 @@ def _workers_can_live(request: Request) -> Iterator[Complaint]:
 
 def _spill_has_a_disk(request: Request) -> Iterator[Complaint]:
     job, place = request.worker, request.local_directory or ""
-    if job.limits.jobfs is None or "JOBFS" not in place:
+    jobfs, most = job.jobfs or 0, job.limits.jobfs
+    if most is None or "JOBFS" not in place or jobfs >= min(request.memory_limit, parse_size(most)):
         return
-    share = parse_size(job.limits.jobfs) * job.ncpus // (job.limits.ncpus or job.ncpus)
-    if (job.jobfs or 0) < min(request.memory_limit, share * 9 // 10):
-        yield Complaint(
-            f"cluster.jobfs={pbs_size(job.jobfs or 0)}: workers spill to {place}, and not even one worker's "
-            f"{format_size(request.memory_limit)} has room there",
-            f"use cluster.jobfs={pbs_size(min(job.mem, parse_size(job.limits.jobfs)))}, or leave it out",
-            request.site.source,
-        )
+    yield Complaint(
+        f"cluster.jobfs={pbs_size(jobfs)}: workers spill to {place}, and not even one worker's "
+        f"{format_size(request.memory_limit)} has room there",
+        f"use cluster.jobfs={pbs_size(min(job.mem, parse_size(most)))}, or leave it out",
+        request.site.source,
+        severity="error" if jobfs < GIB else "warning",
+    )
 
 
 def _walltime_is_meant(request: Request) -> Iterator[Complaint]:
@@ -134,27 +139,33 @@ def _storage_is_named(request: Request) -> Iterator[Complaint]:
 
 def _worker_jobs_fit_the_queue(request: Request) -> Iterator[Complaint]:
     job, limits, queue = request.worker, request.worker.limits, request.queue_of(request.worker)
-    heads = int(request.head is not None and request.head.queue == job.queue)
+    head = request.head if request.head is not None and request.head.limits is limits else None
     key, count = ("nodes", job.nodes) if job.nodes > 1 else ("jobs", request.jobs)
-    also = ", of which the head takes one" if heads else ""
+    also = ", of which the head takes one" if head else ""
+    running_mem = parse_size(limits.max_running_mem) if limits.max_running_mem else None
     rules = [
-        # at most, taken by each, in words
-        ("lets", limits.max_queued, 1 / job.nodes, f"jobs wait{also}"),
-        ("runs", limits.max_running, 1 / job.nodes, f"jobs at a time{also}"),
-        ("runs", limits.max_running_ncpus, job.ncpus, "cores at a time"),
-        ("runs", limits.max_running_ngpus, job.ngpus, "GPUs at a time"),
+        # at most, taken by each and by the head, in words
+        ("lets", limits.max_queued, 1 / job.nodes, 1, f"jobs wait{also}"),
+        ("runs", limits.max_running, 1 / job.nodes, 1, f"jobs at a time{also}"),
+        ("runs", limits.max_running_ncpus, job.ncpus, head.ncpus if head else 0, "cores at a time"),
+        ("runs", limits.max_running_ngpus, job.ngpus, 0, "GPUs at a time"),
+        ("runs", running_mem, job.mem, head.mem if head else 0, "bytes of memory at a time"),
     ]
-    fitting = [int((most - (heads if "jobs" in what else 0)) / each) if most is not None and each else count
-               for _, most, each, what in rules]  # fmt: skip
-    for (does, most, _, what), number in zip(rules, fitting, strict=True):
+    fitting = [int((most - (own if head else 0)) / each) if most is not None and each else count
+               for _, most, each, own, _ in rules]  # fmt: skip
+    for (does, most, _, _, what), number in zip(rules, fitting, strict=True):
         if count > number:
             yield Complaint(
-                f"cluster.{key}={count}: {queue} {does} {most} {what}",
+                f"cluster.{key}={count}: {queue} {does} {_amount(most, what)} {what}",
                 f"use cluster.{key}={max(1, min(fitting))}",
                 request.site.source,
                 soft=True,
             )
             return  # the smallest number keeps to all of them
+
+
+def _amount(most: float | None, what: str) -> str:
+    return pbs_size(int(most or 0)) if what.startswith("bytes") else str(most)
 
 
 # Directories that every node has for itself.
@@ -183,15 +194,27 @@ def _head_outlives_workers(request: Request) -> Iterator[Complaint]:
     if capped and worker.walltime > (worker.limits.max_walltime(worker.total_ncpus) or worker.walltime):
         return  # the workers' walltime is what is wrong
     severity: Severity = "warning" if head.walltime == worker.walltime else "error"
+    wanted = worker.walltime + parse_walltime(request.site.head.wait)
     yield Complaint(
         f"head.walltime={format_walltime(head.walltime)}: worker jobs that wait in the queue would still be running, "
         f"for their walltime is {format_walltime(worker.walltime)}, when the head ends",
         f"use cluster.walltime={format_walltime(max(head.walltime - 3600, head.walltime // 2))}"
         if capped
-        else f"use head.walltime={format_walltime(worker.walltime + parse_walltime(request.site.head.wait))}",
+        else f"use head.walltime={format_walltime(min(wanted, most or wanted))}",
         OWN_RULE,
         severity,
     )
+
+
+def _head_can_live(request: Request) -> Iterator[Complaint]:
+    head = request.head
+    if head is not None and head.mem < MIN_WORKER_MEMORY:
+        yield Complaint(
+            f"head.mem={pbs_size(head.mem)}: scheduler and client take {format_size(MIN_WORKER_MEMORY)} for their "
+            "imports alone, and hold the data",
+            f"use head.mem={request.site.head.mem}",
+            OWN_RULE,
+        )
 
 
 def _head_may_live_here(request: Request) -> Iterator[Complaint]:
@@ -203,12 +226,12 @@ def _head_may_live_here(request: Request) -> Iterator[Complaint]:
     if rules.login_walltime is None or (site.is_here(request.scheduler) and not on_login):
         return
     most = parse_walltime(rules.login_walltime)
-    if request.worker.walltime <= most:
+    if request.worker.walltime + parse_walltime(rules.wait) <= most:
         return
     yield Complaint(
         f"head.where=here: {f'{host} is' if on_login else 'if this is'} a login node, where {site.name} ends a process "
         f"after {format_walltime(most)}" + (f" or above {rules.login_mem}" if rules.login_mem else "")
-        + f", and the worker jobs have {format_walltime(request.worker.walltime)}",
+        + f", and the worker jobs have {format_walltime(request.worker.walltime)} after their wait in the queue",
         "use head.where=job" + (f", or start it in {rules.elsewhere}" if rules.elsewhere else ""),
         site.source,
         severity="error" if on_login else "warning",
@@ -248,8 +271,8 @@ def _wrapper_ignores(request: Request) -> Iterator[Complaint]:
         for key, value in {"ngpus": request.worker.ngpus, "jobfs": request.worker.jobfs}.items():
             if value:
                 yield Complaint(
-                    f"cluster.{key}={value}: Slurm's qsub ignores it in silence",
-                    f"use cluster=slurm cluster.{key}={value}",
+                    f"cluster.{key}={value if key == 'ngpus' else pbs_size(value)}: Slurm's qsub ignores it in silence",
+                    "use cluster=slurm" if "slurm" in request.site.schedulers else f"leave cluster.{key} out",
                     "slurm-wlm-torque 22.05, measured",
                 )
 
@@ -257,5 +280,5 @@ def _wrapper_ignores(request: Request) -> Iterator[Complaint]:
 RULES = (
     _scheduler_is_there, _project_is_known, _cores_are_shared_out, _workers_can_live, _spill_has_a_disk,
     _walltime_is_meant, _storage_is_named, _worker_jobs_fit_the_queue, _scratch_is_shared, _head_outlives_workers,
-    _head_may_live_here, _head_waits_for_money, _wrapper_ignores,
+    _head_can_live, _head_may_live_here, _head_waits_for_money, _wrapper_ignores,
 )  # fmt: skip

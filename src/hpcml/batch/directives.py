@@ -51,7 +51,13 @@ def _pbs(job: Job, request: Request, name: str, log: str) -> list[Directive]:
     else:
         found.append(("-l", f"select={job.nodes}:" + ":".join(f"{key}={value}" for key, value in _chunk(job).items())))
     found.append(("-l", f"walltime={format_walltime(job.walltime)}"))
-    if job.storage:
+    if (
+        job.nodes > 1
+        and site.dialect != "flat"
+        and not any("place=" in text for text in (*site.directives, *job.extra))
+    ):
+        found.append(("-l", "place=scatter"))  # or PBS may put all chunks on one node
+    if job.storage and not wrapper:
         found.append(("-l", f"{site.storage.directive}={site.storage.separator.join(job.storage)}"))
     # A worker job that PBS starts again would look for a head that is gone; a head, for a run that has its record
     found.append(("-r", "n"))

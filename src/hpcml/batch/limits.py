@@ -108,8 +108,10 @@ def _node_has_the_memory(job: Job, request: Request) -> Iterator[Complaint]:
     limits = job.limits
     for key, size in (("mem", job.mem), ("jobfs", job.jobfs)):
         if size is not None and (size < 1024**2 if key == "mem" else 0 < size < 1024):
-            text = f"{job.key}.{key}={size}: a bare number is bytes"
-            yield Complaint(text, f"did you mean {job.key}.{key}={size}GB?", PBS_NOTATION)
+            top = parse_size((limits.mem if key == "mem" else limits.jobfs) or "1TB")
+            meant = [f"{size}{unit}" for unit in ("GB", "MB") if 0 < parse_size(f"{size}{unit}") <= top]
+            remedy = f"did you mean {job.key}.{key}={meant[0]}?" if meant else "write the unit, for example 4GB"
+            yield Complaint(f"{job.key}.{key}={size}: a bare number is bytes", remedy, PBS_NOTATION)
     for key, asked, most in (("mem", job.mem, limits.mem), ("jobfs", job.jobfs or 0, limits.jobfs)):
         if most is not None and asked > parse_size(most):
             larger = sorted(

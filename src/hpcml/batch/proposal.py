@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -73,6 +74,9 @@ class Proposal:
     def command(self, overrides: Sequence[str]) -> str:
         """Give the command that submits the run, by hand."""
         request = self.request
+        own = os.environ.get("HPCML_CONFIG_DIR")
+        if own and "--config-dir" not in overrides:  # the job does not have this shell's variables
+            overrides = ["--config-dir", str(Path(own).absolute()), *overrides]
         if request.here:
             return shlex.join(["hpcml", "run", *overrides])
         given = directives(request.head or request.worker, request, NO_RUN, "")
@@ -167,8 +171,11 @@ def propose(spec: RunSpec, scratch: Path, data_paths: Sequence[str], here: bool)
         If there is no site. What else is wrong is told by the proposal.
     """
     assert isinstance(spec.cluster, BatchSpec)
-    if here and spec.head.where == "job":
-        raise ConfigError("head.where=job: `hpcml run` is the head itself", "leave it out; in a job: hpcml submit")
+    in_job = "PBS_JOBID" in os.environ or "SLURM_JOB_ID" in os.environ
+    if here and spec.head.where == "job" and not in_job:
+        raise ConfigError(
+            "head.where=job: `hpcml run` is the head itself", "leave it out, or submit it: scripts/pbs/submit.sh"
+        )
     if spec.site is None:
         raise ConfigError(
             "a cluster of batch jobs needs a site: what the machine allows",

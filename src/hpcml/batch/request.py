@@ -248,8 +248,8 @@ class _Settling:
             "the scratch of the project": self.site.scratch_of(self.project),
             "scratch": self.places.scratch,
             "the working directory": self.places.work,
-            "the environment": environment.venv or self.places.prefix,
-            "cluster.environment.script": environment.script,
+            "the environment": _path(environment.venv) or self.places.prefix,
+            "the environment's script": _path(environment.script or os.environ.get("HPCML_ENV")),
             **{f"data file {number}": path for number, path in enumerate(self.places.data, 1)},
         }
         found: dict[str, str] = {}
@@ -277,7 +277,8 @@ class _Settling:
         walltime = self._read(parse_walltime, spec.walltime, "cluster.walltime") or 3600
         queue = spec.queue or self.site.default_queue
         if queue is None and self.site.routed:
-            queue = self._routed(mem, walltime)
+            wanted = spec.ncpus or (spec.workers_per_job or 1) * (spec.threads or 1)
+            queue = self._routed(wanted, mem, walltime, getattr(spec, "nodes", 1))
         limits = self._limits(queue)
         ngpus, ncpus = self._cores(limits)
         if mem is None:
@@ -292,7 +293,7 @@ class _Settling:
             ncpus=ncpus,
             mem=mem,
             walltime=walltime,
-            jobfs=self._jobfs(limits, ncpus, mem),
+            jobfs=self._jobfs(limits, mem),
             ngpus=ngpus,
             storage=self._storage(spec.storage),
             extra=tuple(spec.extra_directives),
@@ -305,27 +306,32 @@ class _Settling:
         guess = None if self.site.open_ended or not self.spec.strict else usual
         return known or guess or Queue()
 
-    def _routed(self, mem: int | None, walltime: int) -> str | None:
-        """Find the first queue that takes the job; the largest of them if none does."""
-        nodes = getattr(self.spec, "nodes", 1)
-        wanted = self.spec.ncpus or (self.spec.workers_per_job or 1) * (self.spec.threads or 1)
-        for name, queue in self.site.queues.items():
-            most = queue.max_walltime(nodes * wanted)
-            if (
-                wanted <= (queue.ncpus or wanted)
+    def _routed(self, ncpus: int, mem: int | None, walltime: int, nodes: int) -> str | None:
+        """Find the first queue that takes a job; where none does, the longest of those that are large enough."""
+
+        def large_enough(queue: Queue) -> bool:
+            return (
+                ncpus <= (queue.ncpus or ncpus)
                 and (mem or 0) <= parse_size(queue.mem or mem or 0)
-                and (most is None or walltime <= most)
                 and queue.min_nodes <= nodes <= (queue.max_nodes or nodes)
-            ):
-                return name
-        return max(self.site.queues, key=lambda name: self.site.queues[name].ncpus or 0, default=None)
+            )
+
+        def longest(name: str) -> tuple[int, int]:
+            queue = self.site.queues[name]
+            return queue.max_walltime(nodes * ncpus) or 2**62, queue.ncpus or 0
+
+        large = [name for name, queue in self.site.queues.items() if large_enough(queue)]
+        fitting = [name for name in large if longest(name)[0] >= walltime]
+        return fitting[0] if fitting else max(large or self.site.queues, key=longest, default=None)
 
     def _cores(self, limits: Queue) -> tuple[int, int]:
         """Settle GPUs and cores; on GPU queues the one follows from the other."""
         spec = self.spec
         ncpus, each = spec.ncpus, limits.ncpus_per_gpu
+        if self.site.dialect == "flat" and getattr(spec, "nodes", 1) > 1 and ncpus is None and spec.ngpus is None:
+            return limits.ngpus, limits.ncpus or 1  # a job on several nodes takes them whole
         if each is not None:
-            ngpus = spec.ngpus if spec.ngpus is not None else max(1, (ncpus or each) // each)
+            ngpus = spec.ngpus if spec.ngpus is not None else min(limits.ngpus, max(1, (ncpus or each) // each))
             return ngpus, ncpus or max(1, ngpus) * each
         if ncpus is None and spec.workers_per_job is not None and not limits.whole_nodes:
             ncpus = spec.workers_per_job * (spec.threads or 1)
@@ -343,13 +349,12 @@ class _Settling:
         unit = 1024**3 if share >= 16 * 1024**3 else 1024**2
         return int(share) // unit * unit
 
-    def _jobfs(self, limits: Queue, ncpus: int, mem: int) -> int | None:
-        """Size the spill: as much again as memory, where the node's share of disk has it."""
+    def _jobfs(self, limits: Queue, mem: int) -> int | None:
+        """Size the spill: as much again as memory, where the node has it."""
         asked = self._read(_whole_kb, self.spec.jobfs, "cluster.jobfs")
-        if asked is not None or limits.jobfs is None:
+        if asked is not None or limits.jobfs is None or (self.scheduler == "pbs" and self.site.dialect == "wrapper"):
             return asked
-        share = int(parse_size(limits.jobfs) * min(1.0, ncpus / (limits.ncpus or ncpus)))
-        return min(max(mem, 1024**2), share // 1024**2 * 1024**2)
+        return min(max(mem, 1024**2), parse_size(limits.jobfs))
 
     def _storage(self, text: str | None) -> tuple[str, ...]:
         found = tuple(dict.fromkeys([*self.site.storage.always, *self.needs]))
@@ -370,24 +375,42 @@ class _Settling:
             threads = max(1, job.ncpus // max(1, workers))
         return max(1, workers), max(1, threads)
 
+    def _head_queue(self, worker: Job, walltime: int) -> str | None:
+        """Choose the head's queue: the site's, or the workers' where that lets it live longer."""
+        rules = self.site.head
+        if self.site.routed:
+            return self._routed(rules.ncpus, parse_size(rules.mem), walltime, 1)
+
+        def longest(name: str | None) -> int:
+            return min(walltime, self._limits(name).max_walltime(rules.ncpus) or walltime)
+
+        usual = rules.queue or worker.queue
+        return worker.queue if longest(worker.queue) > longest(usual) else usual
+
     def head_job(self, head: HeadSpec, worker: Job) -> Job:
         rules = self.site.head
-        queue = head.queue or (None if self.site.routed else rules.queue or worker.queue)
-        limits = worker.limits if self.site.routed else self._limits(queue)
+        for name in ("ncpus",):
+            value = getattr(head, name)
+            if value is not None and value < 1:
+                self.complaints.append(
+                    Complaint(f"head.{name}={value}: must be 1 or more", f"use head.{name}=1", OWN_RULE)
+                )
+        wanted = worker.walltime + parse_walltime(rules.wait)
+        queue = head.queue or self._head_queue(worker, wanted)
+        limits = self._limits(queue)
         each = limits.ncpus_per_gpu
         if limits.whole_nodes or each:
             share = each or limits.ncpus or rules.ncpus
         else:
             share = -(-rules.ncpus // limits.step) * limits.step
-        ncpus = head.ncpus or min(share, limits.ncpus or share)
+        ncpus = max(1, head.ncpus) if head.ncpus is not None else min(share, limits.ncpus or share)
         node = parse_size(limits.mem) if limits.mem else None
         mem = self._read(_whole_kb, head.mem, "head.mem") or parse_size(rules.mem)
         if head.mem is None and node is not None:
             mem = node if limits.whole_nodes else min(mem, node)
         walltime = self._read(parse_walltime, head.walltime, "head.walltime")
         if walltime is None:
-            walltime = worker.walltime + parse_walltime(rules.wait)
-            walltime = min(walltime, limits.max_walltime(ncpus) or walltime)
+            walltime = min(wanted, limits.max_walltime(ncpus) or wanted)
         jobfs = self._read(_whole_kb, head.jobfs, "head.jobfs")
         if jobfs is None and limits.jobfs:
             jobfs = parse_size(rules.jobfs)

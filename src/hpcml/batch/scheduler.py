@@ -7,11 +7,12 @@ import re
 import shlex
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpcml.batch.listing import JobStatus, Listing, State, read_text
 from hpcml.batch.refusal import Refusal, explain_refusal
+from hpcml.batch.status import DELETED, ENDED, FAILED
 from hpcml.errors import HpcmlError
 from hpcml.site import Site
 
@@ -79,7 +80,8 @@ class Pbs:
         ------
         RefusedError
         """
-        options = ["-j", "oe", "-o", str(log_file)] if self._wrapper else []
+        # Slurm's qsub ignores these in a script
+        options = ["-r", "n", "-j", "oe", "-o", str(log_file)] if self._wrapper else []
         command = [*shlex.split(str(self._commands.submit)), *options, str(script)]
         said = _run(command)
         # the last line: a site may print a banner before it, with numbers of its own
@@ -94,7 +96,11 @@ class Pbs:
         In text: of several ids OpenPBS 23.06 shows a single one as JSON, and says so to nobody.
         """
         said = _run([*shlex.split(str(self._commands.status)), *ids])
-        return read_text(said.stdout, said.stderr, said.code)
+        found = read_text(said.stdout, said.stderr, said.code)
+        if self._wrapper:  # its qstat does not say how a job ended
+            ended = {number: slurm_end(job) for number, job in found.jobs.items() if job.state == "finished"}
+            found = replace(found, jobs={**found.jobs, **ended})
+        return found
 
     def delete(self, ids: Sequence[str]) -> None:
         """Delete jobs, queued or running. What became of it says the next listing."""
@@ -151,22 +157,8 @@ class Slurm:
             number, state, reason, partition, nodes, name = line.split("|", 5)
             status = JobStatus(number, name, _SLURM_STATES.get(state, "unknown"), partition, comment=reason,
                                nodes=(nodes,) if nodes else ())  # fmt: skip
-            jobs[number] = self._ended(status, state) if status.state == "finished" else status
+            jobs[number] = slurm_end(status) if status.state == "finished" else status
         return Listing(jobs, unknown=frozenset(ids) - set(jobs))
-
-    @staticmethod
-    def _ended(status: JobStatus, state: str) -> JobStatus:
-        """Translate how a job ended to PBS's exit status and substate."""
-        shown = _run(["scontrol", "show", "job", "--oneliner", status.id])
-        match = re.search(r"\bExitCode=(\d+):(\d+)", shown.stdout.decode(errors="replace"))
-        code, signal = (int(match[1]), int(match[2])) if match else (1, 0)
-        exit_status = {"TIMEOUT": -29, "OUT_OF_MEMORY": -27, "NODE_FAIL": -14, "BOOT_FAIL": -1}.get(
-            state, 256 + signal if signal else code
-        )
-        substate = 91 if state in {"CANCELLED", "PREEMPTED"} else 92 if exit_status == 0 else 93
-        comment = f"Slurm says {state}" + (f", {status.comment}" if status.comment not in {"None", ""} else "")
-        return JobStatus(status.id, status.name, "finished", status.queue, substate, exit_status, comment,
-                         nodes=status.nodes)  # fmt: skip
 
     def delete(self, ids: Sequence[str]) -> None:
         """Cancel jobs, pending or running."""
@@ -176,6 +168,19 @@ class Slurm:
     def named(self, name: str) -> list[str] | None:
         """Find this user's jobs of a name; None if there is no answer."""
         return _squeue_named(name)
+
+
+def slurm_end(job: JobStatus) -> JobStatus:
+    """Ask Slurm how a job ended, and say it as PBS does: in its exit status and substate."""
+    shown = _run(["scontrol", "show", "job", "--oneliner", job.id]).stdout.decode(errors="replace")
+    facts = dict(re.findall(r"\b(JobState|ExitCode|Reason)=(\S+)", shown))
+    state, reason = facts.get("JobState", ""), facts.get("Reason", "None")
+    code, _, signal = facts.get("ExitCode", "1:0").partition(":")
+    own = 256 + int(signal) if int(signal or 0) else int(code)
+    exit_status = {"TIMEOUT": -29, "OUT_OF_MEMORY": -27, "NODE_FAIL": -14, "BOOT_FAIL": -1}.get(state, own)
+    substate = DELETED if state in {"CANCELLED", "PREEMPTED"} else ENDED if exit_status == 0 else FAILED
+    comment = f"Slurm says {state}" + ("" if reason == "None" else f", {reason}")
+    return replace(job, substate=substate, exit_status=exit_status, comment=comment)
 
 
 Scheduler = Pbs | Slurm

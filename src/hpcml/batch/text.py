@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hpcml.batch.complaint import Complaint
@@ -33,13 +33,28 @@ _SLURM_OURS = {
     "-A": "cluster.project", "--account": "cluster.project", "-t": "cluster.walltime", "--time": "cluster.walltime",
     "-c": "cluster.ncpus", "--cpus-per-task": "cluster.ncpus", "-n": "", "--ntasks": "", "-N": "cluster.nodes",
     "--nodes": "cluster.nodes", "--ntasks-per-node": "", "--mem": "cluster.mem", "--tmp": "cluster.jobfs",
-    "--gpus-per-node": "cluster.ngpus", "-o": "", "--output": "", "-e": "", "--error": "", "--requeue": "",
+    "--gpus-per-node": "cluster.ngpus", "--gpus": "cluster.ngpus", "--gres": "cluster.ngpus",
+    "--mem-per-cpu": "cluster.mem", "-o": "", "--output": "", "-e": "", "--error": "", "--requeue": "",
     "--no-requeue": "",
 }  # fmt: skip
 # What makes another kind of job of it than hpcml can follow.
 _REFUSED = {
-    "pbs": {"-I": "an interactive job", "-J": "an array", "-C": "another mark of directives", "-z": "a job without id"},
-    "slurm": {"-a": "an array", "--array": "an array", "--wrap": "another script", "--parsable": "another answer"},
+    "pbs": {
+        "-I": "an interactive job",
+        "-J": "an array",
+        "-C": "another mark of directives",
+        "-z": "a job without id",
+        "-h": "a held job",
+        "-W block": "a command that waits",
+    },
+    "slurm": {
+        "-a": "an array",
+        "-H": "a held job",
+        "--hold": "a held job",
+        "--array": "an array",
+        "--wrap": "another script",
+        "--parsable": "another answer",
+    },
 }
 
 
@@ -133,11 +148,19 @@ def _extra_directives_are_new(request: Request) -> Iterator[Complaint]:
         for name in names:
             if name in _REFUSED[request.scheduler]:
                 yield Complaint(f"{key}: makes {_REFUSED[request.scheduler][name]} of it", "leave it out", OWN_RULE)
-            elif name in taken:
+            elif (meant := _meant(name, taken)) is not None:
+                where = taken[meant]
                 yield Complaint(
-                    f"{key}: {name} is there already", f"use {taken[name]}" if taken[name] else "leave it out", OWN_RULE
+                    f"{key}: {meant} is there already", f"use {where}" if where else "leave it out", OWN_RULE
                 )
             taken.setdefault(name, "")
+
+
+def _meant(name: str, taken: Mapping[str, str]) -> str | None:
+    """Find what a directive sets that is set already; Slurm takes the beginning of a long option for the whole."""
+    if name in taken:
+        return name
+    return next((other for other in taken if name.startswith("--") and other.startswith(name)), None)
 
 
 def _taken(request: Request) -> dict[str, str]:
@@ -159,13 +182,14 @@ def directive_names(text: str) -> list[str]:
         first, *rest = shlex.split(text)
     except ValueError:  # nothing in it, or a quote that is not closed
         return []
-    if not re.match(r"--?[A-Za-z]", first) or any(word.startswith("-") for word in rest):
+    if not re.match(r"--?[A-Za-z]", first) or len(rest) > 1 or any(word.startswith("-") for word in rest):
         return []
     if first.startswith("--"):
         return [first.partition("=")[0]]
-    if first.startswith("-l"):
-        resources = " ".join([first[2:], *rest]).strip().split(",")
-        return [f"-l {resource.partition('=')[0]}" for resource in resources]
+    value = " ".join([first[2:], *rest]).strip()
+    if first[:2] in {"-l", "-W"}:  # PBS does not mind upper case
+        names = [part.partition("=")[0].lower() for part in value.split(",")]
+        return [f"{first[:2]} {name}" for name in names] if all(names) else []
     return [first[:2]]
 
 
@@ -177,7 +201,24 @@ def _bad_text(key: str, value: str, remedy: str = "use letters, digits and . _ -
     return Complaint(f"{key}={value!r}: cannot stand in a job script", remedy, OWN_RULE)
 
 
+def _site_is_plain(request: Request) -> Iterator[Complaint]:
+    """Look at what a site's own file puts into scripts; its author may be mistaken too."""
+    site = request.site
+    for text in site.directives:
+        names = directive_names(text)
+        ours = {**_PBS_OURS, **_SLURM_OURS, **_REFUSED[request.scheduler]}
+        if not names or not text.isprintable() or any(name in ours for name in names):
+            yield Complaint(
+                f"site.directives: {text!r}: is no directive that a site may add", "mend the site's file", OWN_RULE
+            )
+    words = {"interface": site.interface, "storage.directive": site.storage.directive}
+    for key, value in words.items():
+        if value is not None and not _WORD.fullmatch(value):
+            yield _bad_text(f"site.{key}", value)
+
+
 RULES = (
+    _site_is_plain,
     _project_is_plain, _queue_is_plain, _name_is_plain, _storage_is_plain, _environment_is_plain, _places_can_be_named,
     _extra_directives_are_new,
 )  # fmt: skip

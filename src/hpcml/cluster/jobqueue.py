@@ -11,8 +11,9 @@ from hpcml.batch.directives import worker_script
 from hpcml.batch.request import Request
 from hpcml.cluster.jobs import Jobs
 
-# When it is imported, dask_jobqueue copies its defaults to ~/.config/dask, where the user has not asked for them.
-with mock.patch("dask.config.ensure_file"):
+# When it is imported, dask_jobqueue copies its defaults to ~/.config/dask, where the user has not asked for them, and
+# makes SIGINT and SIGTERM end the process at once (runner.py), which would leave the jobs behind.
+with mock.patch("dask.config.ensure_file"), mock.patch("signal.signal"):
     from dask_jobqueue.pbs import PBSCluster, PBSJob
     from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 

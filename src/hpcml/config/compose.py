@@ -123,7 +123,7 @@ def compose(prog: str, args: Sequence[str]) -> Composed | None:
 
 
 # Keys whose values are mappings of names of the user's own.
-_MAPPINGS = ("cluster.environment.variables", "site.queues", "site.commands", "site.storage.roots")
+_MAPPINGS = ("cluster.environment.variables", "site.storage.roots")
 
 
 def _addition(text: str) -> str:
@@ -171,12 +171,17 @@ def _cluster_of_site(flags: Any) -> list[str]:
     found: list[str] = []
 
     def look(config: DictConfig) -> None:
-        if HydraConfig.get().runtime.choices.get("cluster") == "local" and config.site is not None:
-            found.append(f"cluster={config.site.schedulers[0]}")
+        chosen = HydraConfig.get().runtime.choices.get("cluster")
+        scheduler = None if config.site is None else config.site.schedulers[0]
+        if scheduler is not None and chosen in {"local", scheduler}:  # else the experiment has chosen
+            found.append(f"cluster={scheduler}")
 
     choices = [text for text in flags.overrides if re.match(r"(site|experiment|hydra\.searchpath)=", text)]
-    with contextlib.suppress(Exception), _argv([sys.argv[0], *choices, *_where(flags)]):
-        _main(look)  # what is wrong with the site is told when the whole is composed
+    # as it is; and if the experiment's keys do not suit the local cluster, with those that they may be meant for
+    for attempt in ([], ["cluster=pbs"], ["cluster=slurm"]):
+        with contextlib.suppress(Exception), _argv([sys.argv[0], *choices, *attempt, *_where(flags)]):
+            _main(look)  # what is wrong with the site is told when the whole is composed
+            break
     return found
 
 

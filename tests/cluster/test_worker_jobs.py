@@ -1,0 +1,319 @@
+"""Runs in worker jobs of real schedulers: they compute what a local run does, tell the truth, and leave nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.cluster.beds import Bed, OpenPbsBed, SlurmBed
+from tests.cluster.slurm import Slurm, wait_for
+
+OPENPBS = os.environ.get("HPCML_TEST_OPENPBS")
+NO_OPENPBS = "no OpenPBS: set HPCML_TEST_OPENPBS to a command that runs a line of shell on a host that has one"
+
+SLOW = ("model=custom", "model._target_=mine.Slow", "workload.grid={c: [0, 1, 2, 3, 4, 5, 6, 7]}", "workload.cv=5")
+
+
+def make(kind: str, slurm: Slurm | None) -> Bed:
+    if kind.startswith("openpbs"):
+        assert OPENPBS is not None
+        flat = ("site.dialect=flat", "site.storage.directive=storage", "site.storage.roots={/scratch: scratch}",
+                "cluster.storage=scratch", "cluster.project=ab12", "cluster.jobfs=1GB")  # fmt: skip
+        return OpenPbsBed(OPENPBS, flat if kind == "openpbs-flat" else ())
+    assert slurm is not None
+    return SlurmBed(slurm, kind)
+
+
+@pytest.fixture
+def bed(request: pytest.FixtureRequest) -> Iterator[Bed]:
+    """Give a scheduler; whatever a test does there, no job is left."""
+    if request.param.startswith("openpbs"):
+        if OPENPBS is None:
+            pytest.skip(NO_OPENPBS)
+        made = make(request.param, None)
+    else:
+        made = make(request.param, request.getfixturevalue("slurm"))
+    before = set(made.jobs())
+    yield made
+    wait_for(lambda: not set(made.jobs()) - before, f"jobs left on {made.name}: {set(made.jobs()) - before}", 60)
+    shutil.rmtree(made.work, ignore_errors=True)
+
+
+everywhere = pytest.mark.parametrize("bed", ["slurm", "pbs", "openpbs", "openpbs-flat"], indirect=True)
+on_real_ones = pytest.mark.parametrize("bed", ["slurm", "openpbs"], indirect=True)
+
+
+def end(process: subprocess.Popen[str], timeout: int = 60) -> str:
+    try:
+        out, _ = process.communicate(timeout=timeout)
+    except BaseException:
+        process.kill()
+        raise
+    return out
+
+
+@pytest.fixture
+def slow_run(bed: Bed) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a run that takes long, and come back when it computes."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*args: str, done: int = 2) -> subprocess.Popen[str]:
+        process = bed.start("run", *bed.overrides, f"scratch={bed.scratch}", "cluster.jobs=2", *SLOW, *args)
+        started.append(process)
+
+        def computing() -> bool:
+            assert process.poll() is None, process.communicate()[0]
+            found = list(bed.scratch.glob("*/progress.json"))
+            return bool(found) and json.loads(max(found).read_text())["done"] >= done
+
+        wait_for(computing, "finished units", 90)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def greeted(host: str, port: int, context: ssl.SSLContext) -> bool:
+    """Tell whether a Dask server says anything to somebody without a certificate."""
+    try:
+        with socket.create_connection((host, port), timeout=10) as plain, context.wrap_socket(plain) as stranger:
+            stranger.sendall(b"x" * 64)
+            return stranger.recv(64) != b""
+    except OSError:
+        return False
+
+
+def ids(bed: Bed) -> list[str]:
+    return [entry["id"] for entry in bed.last("ledger.jsonl") if entry["event"] == "submitted"]
+
+
+@everywhere
+def test_a_run_in_two_jobs_computes_what_a_local_one_does(bed: Bed) -> None:
+    grid = ("experiment=digits_svc", "workload.grid={C: [0.1, 1, 10], kernel: [rbf, poly]}", "workload.cv=4")
+    code, out = bed.submit("cluster.jobs=2", "cluster.min_workers=4", *grid)
+    assert code == 0, out
+    record = bed.last("record.json")
+    assert (record["state"], record["units_done"], record["workers"]) == ("DONE", 25, 4)
+    jobs = record["jobs"]
+    assert [job["workers"] for job in jobs] == [2, 2]
+    assert all(job["tasks"] > 0 for job in jobs)
+    assert not set(ids(bed)) & set(bed.jobs())
+    metrics = bed.last("metrics.json")
+    del metrics["search_s"]
+    code, out = bed.run("run", *grid, "cluster.workers=2", f"scratch={bed.scratch}")
+    assert code == 0, out
+    local = bed.last("metrics.json")
+    del local["search_s"]
+    assert local == metrics
+
+
+@on_real_ones
+class TestCannotStart:
+    def refused(self, bed: Bed, *args: str) -> str:
+        began = time.monotonic()
+        code, out = bed.submit("cluster.jobs=2", "cluster.strict=false", *args)
+        assert code == 1, out
+        assert time.monotonic() - began < 60
+        assert bed.last("record.json")["state"] == "FAILED"
+        assert "Traceback" not in out
+        return out
+
+    def test_unknown_queue(self, bed: Bed) -> None:
+        out = self.refused(bed, "cluster.queue=nosuch")
+        assert "the first worker job was refused: there is no such queue" in out
+        assert "cluster.queue" in out
+
+    def test_walltime_over_the_limit(self, bed: Bed) -> None:
+        out = self.refused(bed, "cluster.walltime=99:00:00")
+        assert "the first worker job was refused" in out
+        assert "cluster.walltime" in out
+
+    def test_an_interface_that_is_not_there(self, bed: Bed) -> None:
+        out = self.refused(bed, "site.interface=ib9")
+        assert "site.interface=ib9: is not there on" in out
+        assert "lo" in out
+
+    def test_python_missing_on_the_node(self, bed: Bed) -> None:
+        out = self.refused(bed, "cluster.environment.venv=/no/such/venv")
+        assert "a command of the job was not found" in out
+        assert "/no/such/venv/bin/python: No such file or directory" in out
+        assert "check cluster.environment" in out
+
+    def test_another_environment_on_the_node(self, bed: Bed) -> None:
+        fake = bed.work / "fake"
+        (fake / "dask-9999.dist-info").mkdir(parents=True)
+        (fake / "dask-9999.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: dask\nVersion: 9999\n")
+        out = self.refused(bed, f"cluster.environment.variables={{PYTHONPATH: {fake}}}")
+        assert re.search(r"has dask 9999, not [\d.]+ as the head has", out)
+
+    def test_workers_that_do_not_come(self, bed: Bed) -> None:
+        (bed.work / "hang.sh").write_text("sleep 300\n")
+        out = self.refused(bed, f"cluster.environment.script={bed.work}/hang.sh", "cluster.start_timeout=5")
+        assert "it ran for cluster.start_timeout=5 seconds, and none of its workers reached the head" in out
+
+
+@pytest.mark.parametrize("bed", ["openpbs"], indirect=True)
+def test_a_job_that_can_never_run(bed: Bed) -> None:
+    code, out = bed.submit("cluster.mem=40GB", "cluster.strict=false")
+    assert code == 1
+    assert "can never run: it asks for mem=40gb" in out
+    assert "the scheduler's own words: Can Never Run" in out
+
+
+@on_real_ones
+def test_a_worker_job_that_is_deleted_is_replaced(bed: Bed, slow_run: Callable[..., subprocess.Popen[str]]) -> None:
+    process = slow_run("workload.cv=20")
+    victim = ids(bed)[0]
+    bed.delete(victim)
+    out = end(process, 120)
+    assert process.returncode == 0, out
+    record = bed.last("record.json")
+    assert (record["state"], record["units_done"]) == ("DONE", 161)
+    assert len(record["jobs"]) == 3
+    (lost,) = [job for job in record["jobs"] if job["id"] == victim]
+    assert "deleted" in lost["end"]
+
+
+@on_real_ones
+def test_a_fit_that_takes_more_memory_than_there_is(bed: Bed) -> None:
+    args = ("model=custom", "model._target_=mine.Greedy", "workload.grid={c: [0]}", "workload.cv=2")
+    code, out = bed.submit("cluster.jobs=1", "cluster.replacements=1", *args)
+    assert code == 1, out
+    assert "memory" in out or "died" in out
+
+
+@on_real_ones
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_deletes_running_and_queued_jobs(
+    bed: Bed, slow_run: Callable[..., subprocess.Popen[str]], number: signal.Signals
+) -> None:
+    process = slow_run("cluster.jobs=8", "workload.cv=50")
+    assert len(bed.jobs()) >= 5
+    process.send_signal(number)
+    began = time.monotonic()
+    out = end(process)
+    assert process.returncode == 128 + number, out
+    assert not set(ids(bed)) & set(bed.jobs())  # confirmed before it ended
+    assert time.monotonic() - began < 45
+    record = bed.last("record.json")
+    assert record["state"] == "CANCELLED"
+    assert (max(bed.scratch.iterdir()) / "tables" / "fits.parquet").exists()
+
+
+@on_real_ones
+def test_a_head_that_is_killed_leaves_nothing_that_burns(
+    bed: Bed, slow_run: Callable[..., subprocess.Popen[str]]
+) -> None:
+    process = slow_run("cluster.jobs=8", "workload.cv=50")
+    assert len(bed.jobs()) >= 5
+    process.kill()
+    process.wait()
+    began = time.monotonic()
+    wait_for(lambda: not bed.jobs(), "an empty queue", 90)
+    print(f"{bed.name}: empty after {time.monotonic() - began:.0f} s")
+    logs = [path.read_text() for path in (max(bed.scratch.iterdir()) / "jobs").glob("*.log")]
+    assert any("no head answers at tls://" in text for text in logs)  # those that were queued
+    code, out = bed.run("list", "--scratch", str(bed.scratch))
+    assert code == 0
+    assert "LOST" in out
+
+
+@pytest.mark.parametrize("bed", ["slurm"], indirect=True)
+def test_a_node_that_dies(bed: SlurmBed, slow_run: Callable[..., subprocess.Popen[str]]) -> None:
+    process = slow_run("cluster.ncpus=4", "cluster.mem=5500MB")  # a node each
+    bed.slurm.kill_node("n1")
+    try:
+        out = end(process, 120)
+    finally:
+        bed.slurm.start_node("n1")
+    assert process.returncode == 0, out
+    assert bed.last("record.json")["units_done"] == 41
+
+
+@pytest.mark.parametrize("bed", ["slurm"], indirect=True)
+def test_a_scheduler_that_is_away_for_a_while(bed: SlurmBed, slow_run: Callable[..., subprocess.Popen[str]]) -> None:
+    process = slow_run()
+    bed.slurm.stop_controller()
+    try:
+        time.sleep(5)
+        assert process.poll() is None
+    finally:
+        bed.slurm.start_controller()
+    out = end(process, 120)
+    assert process.returncode == 0, out
+    assert bed.last("record.json")["state"] == "DONE"
+
+
+@on_real_ones
+def test_workers_have_the_threads_that_were_asked_for(bed: Bed) -> None:
+    (bed.work / "probe.py").write_text(
+        "import json, os\nfrom sklearn.dummy import DummyClassifier\nfrom threadpoolctl import threadpool_info\n"
+        "class Probe(DummyClassifier):\n"
+        "    def fit(self, X, y):\n"
+        "        import scipy.linalg\n"
+        "        facts = [{i['num_threads'] for i in threadpool_info()}, os.environ['OMP_NUM_THREADS'], os.getcwd()]\n"
+        "        raise RuntimeError(f'facts: {facts}')\n"
+    )
+    args = ("model=custom", "model._target_=probe.Probe", "workload.cv=2", "workload.error_score=raise")
+    code, out = bed.submit("cluster.workers_per_job=1", "cluster.threads=2", *args)
+    assert code == 1
+    assert "facts: [{2}, '2', " in out
+
+
+@on_real_ones
+class TestClosedToStrangers:
+    def test_scheduler_and_dashboard(self, bed: Bed, slow_run: Callable[..., subprocess.Popen[str]]) -> None:
+        slow_run("workload.cv=50")
+        run = max(bed.scratch.iterdir())
+        host, port = json.loads((run / "orders.json").read_text())["scheduler"].rpartition("/")[2].split(":")
+        assert host != "0.0.0.0"
+        if bed.name.startswith("slurm"):  # the others' network is not this host's
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            assert not greeted(host, int(port), context)
+            found = re.search(r"dashboard (http://127.0.0.1:\d+)(/\w{32})/status", (run / "hpcml.log").read_text())
+            assert found
+            for path in ("/", "/status", "/health", "/metrics", "/json/counts.json", "/sitemap.json"):
+                with pytest.raises(urllib.error.HTTPError, match="404"):
+                    urllib.request.urlopen(found[1] + path, timeout=10)
+            with urllib.request.urlopen(found[1] + found[2] + "/status", timeout=10) as page:
+                assert page.status == 200
+        assert (run / "tls").stat().st_mode & 0o777 == 0o700
+        for path in (run / "tls").iterdir():
+            assert path.stat().st_mode & 0o077 == 0
+        secrets = [line for path in (run / "tls").glob("*.key") for line in path.read_text().splitlines()[1:-1]]
+        told = [p.read_text(errors="replace") for p in run.rglob("*") if p.is_file() and p.parent.name != "tls"
+                and p.suffix in {".log", ".sh", ".json", ".jsonl", ".yaml"}]  # fmt: skip
+        assert not [line for line in secrets if any(line in text for text in told)]
+
+    def test_the_certificates_are_gone_afterwards(self, bed: Bed) -> None:
+        code, out = bed.submit("experiment=digits_svc", "workload.grid={C: [1]}", "workload.cv=2")
+        assert code == 0, out
+        assert not (max(bed.scratch.iterdir()) / "tls").exists()
+
+    def test_none_is_loud(self, bed: Bed) -> None:
+        args = ("experiment=digits_svc", "workload.grid={C: [1]}", "workload.cv=2", "cluster.security=none")
+        code, out = bed.submit(*args)
+        assert code == 0, out
+        assert "WARNING: cluster.security=none: anybody who reaches the scheduler's port runs code as you" in out
+
+
+def test_jobs_of_slurm_are_an_ordinary_users(slurm: Slurm) -> None:
+    assert slurm.uid != 0
+    assert Path(slurm.environment["HOME"]).stat().st_uid == slurm.uid

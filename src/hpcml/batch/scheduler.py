@@ -103,9 +103,12 @@ class Pbs:
         return found
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Delete jobs, queued or running. What became of it says the next listing."""
-        if ids:
-            _run([*shlex.split(str(self._commands.delete)), *ids])
+        """Delete jobs, queued or running. What became of it says the next listing.
+
+        One after the other: a list of ids of which one is unknown has ended the server of OpenPBS 23.06.
+        """
+        for number in ids:
+            _run([*shlex.split(str(self._commands.delete)), number])
 
     def named(self, name: str) -> list[str] | None:
         """Find this user's jobs of a name; None if there is no answer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -105,6 +106,32 @@ def status(args: list[str]) -> int:
     return 0
 
 
+def clean(args: list[str]) -> int:
+    """Delete the worker jobs that heads which were killed have left behind."""
+    from hpcml import leftovers
+
+    options = _parser("clean", "Delete worker jobs of runs whose head was killed.").parse_args(args)
+    found = list(leftovers.find(options.scratch))
+    left = {leftover.paths.run_id: leftovers.clean(leftover) for leftover in found}
+    if options.json:
+        print(json.dumps(left, indent=2))
+    else:
+        for leftover in found:
+            still = left[leftover.paths.run_id]
+            print(f"{leftover.paths.run_id}: " + (f"no answer about {' '.join(still)}" if still else "nothing is left"))
+        print("no run has left anything" if not found else f"{len(found)} looked at", file=sys.stderr)
+    return 1 if any(left.values()) else 0
+
+
+def _name_leftovers() -> None:
+    """Say on standard error what a head that was killed may have left; asks no scheduler."""
+    from hpcml import leftovers
+
+    with contextlib.suppress(OSError):
+        for leftover in leftovers.find():
+            print(f"note: {leftover}: hpcml clean", file=sys.stderr)
+
+
 def completion(args: list[str]) -> int:
     """Print the bash completion script, or with `words` what could follow $COMP_LINE."""
     from hpcml import completion as shell
@@ -124,6 +151,7 @@ VERBS = {
     "plan": Verb("check a config and say what it would do; starts nothing", plan, composes=True),
     "list": Verb("show your runs", list_runs),
     "status": Verb("show one run: hpcml status last", status),
+    "clean": Verb("delete the worker jobs of runs whose head was killed", clean),
     "completion": Verb('completion for bash: eval "$(hpcml completion bash)"', completion),
 }
 
@@ -167,6 +195,8 @@ def main(argv: Sequence[str]) -> int:
         with interrupt.installed():
             if name not in VERBS:
                 raise ConfigError(f"hpcml {name}: there is no such verb", nearest(name, VERBS))
+            if name not in {"clean", "completion"}:
+                _name_leftovers()
             return VERBS[name].main(args)
     except Cancelled as cancelled:
         where = f"; log: {cancelled.log}" if cancelled.log else ""

@@ -113,6 +113,11 @@ def test_a_run_in_two_jobs_computes_what_a_local_one_does(bed: Bed) -> None:
     jobs = record["jobs"]
     assert [job["workers"] for job in jobs] == [2, 2]
     assert all(job["tasks"] > 0 for job in jobs)
+    for job in jobs:
+        facts = job["each_worker"]
+        assert (facts["threads"], facts["thread_variables"]) == (1, ["1"])
+        assert facts["memory_limit"] < 1250 * 1024**2  # half of the job's, with headroom
+        assert not facts["spill"].startswith(str(bed.scratch))
     assert not set(ids(bed)) & set(bed.jobs())
     metrics = bed.last("metrics.json")
     del metrics["search_s"]

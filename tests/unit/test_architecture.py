@@ -28,7 +28,10 @@ CONF = ROOT / "conf"
 ALLOWED = {
     "__init__": {"data", "errors", "launcher", "record", "spec", "workloads"},  # for type checkers only
     "__main__": {"cli"},
-    "cli": {"__init__", "completion", "config", "display", "errors", "interrupt", "launcher", "plan", "record", "runs"},
+    "cli": {
+        "__init__", "completion", "config", "display", "errors", "interrupt", "launcher", "leftovers", "plan", "record",
+        "runs",
+    },
     "completion": {"config", "runs"},
     "config": {"config", "errors", "runs", "site", "spec", "targets"},
     "launcher": {
@@ -46,6 +49,7 @@ ALLOWED = {
     "workloads": {"data", "errors", "files", "targets", "workloads"},
     "data": {"data", "errors"},
     "describe": {"files"},
+    "leftovers": {"batch", "record", "runs"},
     "runs": {"errors"},
     "spec": {"errors", "site", "units"},
     "site": {"errors", "units"},

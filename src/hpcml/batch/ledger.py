@@ -55,9 +55,14 @@ class Left:
     jobs: dict[str, str] = field(default_factory=dict)
     # submissions of which it is not known whether the scheduler took them
     unanswered: set[str] = field(default_factory=set)
-    # the name that all batch jobs of the run have, and the scheduler that has them
-    batch_name: str | None = None
-    scheduler: str | None = None
+    # the name that all batch jobs of the run have, and what scheduler() needs to speak to the one that has them
+    batch_name: str = ""
+    scheduler: str = ""
+    site: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.jobs or self.unanswered)
 
 
 def read(path: Path) -> Left:
@@ -75,7 +80,7 @@ def read(path: Path) -> Left:
         job, event = entry["job"], entry["event"]
         if event == "submitting":
             left.unanswered.add(job)
-            left.batch_name, left.scheduler = entry["name"], entry["scheduler"]
+            left.batch_name, left.scheduler, left.site = entry["name"], entry["scheduler"], entry["site"]
         elif event == "submitted":
             left.jobs[job] = entry["id"]
         elif event == "ended":

@@ -9,12 +9,14 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from hpcml.batch.ledger import Left
 from hpcml.batch.listing import JobStatus, Listing, State, read_text
 from hpcml.batch.refusal import Refusal, explain_refusal
 from hpcml.batch.status import DELETED, ENDED, FAILED
 from hpcml.errors import HpcmlError
-from hpcml.site import Site
+from hpcml.site import Commands, Site
 
 log = logging.getLogger(__name__)
 
@@ -192,6 +194,18 @@ Scheduler = Pbs | Slurm
 def scheduler(site: Site, name: str) -> Scheduler:
     """Give the scheduler of a site by name."""
     return Slurm(site) if name == "slurm" else Pbs(site)
+
+
+def spoken_to(site: Site) -> dict[str, Any]:
+    """Give what must be known of a site to speak to its scheduler later."""
+    return {"dialect": site.dialect, "commands": {name: vars(commands) for name, commands in site.commands.items()}}
+
+
+def again(left: Left) -> Scheduler:
+    """Give the scheduler that a ledger speaks of."""
+    commands = {name: Commands(**facts) for name, facts in left.site.get("commands", {}).items()}
+    site = Site(name="", source="", dialect=left.site.get("dialect", "select"), commands=commands)
+    return scheduler(site, left.scheduler)
 
 
 _SLURM_STATES: dict[str, State] = {

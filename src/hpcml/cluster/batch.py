@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dask
-from distributed import Client, Scheduler, SchedulerPlugin, Security
+from distributed import Client, Scheduler, SchedulerPlugin, Security, WorkerPlugin
 from distributed.deploy.spec import SpecCluster
 
 from hpcml import interrupt
@@ -23,6 +25,7 @@ from hpcml.cluster.jobs import Jobs, WorkerJob
 from hpcml.cluster.workerjob import Orders, UnfitError, address_of, versions
 from hpcml.errors import ClusterStartError
 from hpcml.runs import RunPaths
+from hpcml.spec import THREAD_VARIABLES
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,9 @@ _SOONEST, _LATEST = 1.0, 15.0
 _PATIENCE = 600
 
 _CLOSE_TIMEOUT = 5
+
+# The topic of Dask's events in which workers say what they are.
+FACTS = "hpcml-worker"
 
 
 class Tally(SchedulerPlugin):  # type: ignore[misc]  # distributed has no types
@@ -49,6 +55,29 @@ class Tally(SchedulerPlugin):  # type: ignore[misc]  # distributed has no types
         if start == "processing" and finish in {"memory", "erred"} and kwargs.get("worker"):
             name = self.names.get(kwargs["worker"], kwargs["worker"])
             self.tasks[name] = self.tasks.get(name, 0) + 1
+
+
+class Fitness(WorkerPlugin):  # type: ignore[misc]  # likewise
+    """Makes sure on each worker that it is what was asked for, and tells the head what it is."""
+
+    def __init__(self, threads: int, memory_limit: int) -> None:
+        self.threads, self.memory_limit = threads, memory_limit
+
+    def setup(self, worker: Any) -> None:
+        """Compare; called by Dask on each new worker, which ends if this raises."""
+        pinned = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+        facts = {
+            "worker": str(worker.name),
+            "host": socket.gethostname(),
+            "threads": worker.state.nthreads,
+            "memory_limit": worker.memory_manager.memory_limit,
+            "spill": worker.local_directory,
+            "thread_variables": sorted(set(pinned.values()), key=str),
+        }
+        wrong = [f"{name}={value}" for name, value in pinned.items() if value != str(self.threads)]
+        if facts["threads"] != self.threads or facts["memory_limit"] != self.memory_limit or wrong:
+            raise RuntimeError(f"worker {worker.name} is not what was asked for: {facts} {' '.join(wrong)}")
+        worker.log_event(FACTS, facts)
 
 
 @dataclass
@@ -81,6 +110,10 @@ class BatchCluster(Cluster):
             of_job = {name: count for name, count in self.tally.tasks.items() if name.startswith(f"{entry['job']}-")}
             entry["workers"] = len({n for n in self.tally.names.values() if n.startswith(f"{entry['job']}-")})
             entry["tasks"] = sum(of_job.values())
+            facts = [
+                told for _, told in self.scheduler.get_events(FACTS) if told["worker"].startswith(f"{entry['job']}-")
+            ]
+            entry["each_worker"] = facts[-1] if facts else None
         return found
 
 
@@ -165,6 +198,7 @@ def open_batch(request: Request, paths: RunPaths, say: Callable[[str], None]) ->
             versions=versions(),
         ).write(paths.orders)
         client.register_plugin(LogToFile(paths))
+        client.register_plugin(Fitness(request.threads, request.memory_limit))
         dask_cluster.scale(jobs=request.jobs)  # type: ignore[no-untyped-call]
         supervisor = _Supervisor(dask_cluster, cluster, jobs)
         _await_quorum(cluster, jobs, supervisor, say)

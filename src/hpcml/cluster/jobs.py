@@ -14,7 +14,7 @@ from hpcml.batch.directives import worker_script
 from hpcml.batch.ledger import Ledger
 from hpcml.batch.listing import JobStatus
 from hpcml.batch.request import Request
-from hpcml.batch.scheduler import RefusedError, Scheduler
+from hpcml.batch.scheduler import RefusedError, Scheduler, spoken_to
 from hpcml.batch.status import Explanation, explain_exit
 from hpcml.batch.usage import read_kill
 from hpcml.batch.waiting import explain_comment
@@ -138,7 +138,8 @@ class Jobs:
         script = self.paths.job_script(job.name)
         write_text(script, worker_script(self.request, self.paths, job.name))
         for attempt in range(_TRIES):
-            self._ledger.note("submitting", job.name, name=self.batch_name, scheduler=self.batch.name)
+            facts = {"name": self.batch_name, "scheduler": self.batch.name, "site": spoken_to(self.request.site)}
+            self._ledger.note("submitting", job.name, **facts)
             try:
                 job.id = self.batch.submit(script, self.paths.job_log(job.name))
             except RefusedError as refused:

@@ -1,0 +1,60 @@
+"""Worker jobs that a head which was killed has left behind: found by the ledgers, deleted by `hpcml clean`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hpcml import runs
+from hpcml.batch import ledger
+from hpcml.batch.scheduler import again
+from hpcml.record import summarise
+from hpcml.runs import RunPaths
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A run without a head, and the batch jobs that its ledger has no end of."""
+
+    paths: RunPaths
+    left: ledger.Left
+
+    def __str__(self) -> str:
+        jobs = " ".join(self.left.jobs.values()) or "none that is known by its id"
+        return f"the head of run {self.paths.run_id} was killed; worker jobs that may be left: {jobs}"
+
+
+def find(scratch: str | None = None) -> Iterator[Leftover]:
+    """List the runs of this user that were killed with jobs in their ledgers; asks no scheduler."""
+    for paths in runs.find_all(runs.roots(scratch)):
+        if paths.ledger.exists() and not paths.record.exists():
+            left = ledger.read(paths.ledger)
+            if left.anything and summarise(paths)["state"] == "LOST":
+                yield Leftover(paths, left)
+
+
+def clean(leftover: Leftover) -> list[str]:
+    """Delete what is left, and note in the ledger what is gone.
+
+    Returns
+    -------
+    list of str
+        Ids of jobs that are still there, or of which the scheduler says nothing.
+    """
+    batch, book = again(leftover.left), ledger.Ledger(leftover.paths.ledger)
+    jobs = dict(leftover.left.jobs)
+    if leftover.left.unanswered:
+        known = set(jobs.values())
+        jobs |= {
+            f"found-{number}": number for number in batch.named(leftover.left.batch_name) or [] if number not in known
+        }
+    listing = batch.listing(list(jobs.values()))
+    there = {name: job for name, job in jobs.items() if (found := listing.find(job)) and found.state != "finished"}
+    batch.delete(list(there.values()))
+    if listing.outage is not None:
+        return list(jobs.values())
+    for name, job in jobs.items():
+        book.note("ended", name, id=job, why="deleted by hpcml clean" if name in there else "it had left the queue")
+    for name in leftover.left.unanswered - set(jobs):
+        book.note("ended", name, why="the scheduler has no such job")
+    return []

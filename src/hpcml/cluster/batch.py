@@ -67,7 +67,7 @@ class Fitness(WorkerPlugin):  # type: ignore[misc]  # likewise
         """Compare; called by Dask on each new worker, which ends if this raises."""
         pinned = {name: os.environ.get(name) for name in THREAD_VARIABLES}
         facts = {
-            "worker": str(worker.name),
+            "name": str(worker.name),
             "host": socket.gethostname(),
             "threads": worker.state.nthreads,
             "memory_limit": worker.memory_manager.memory_limit,
@@ -77,7 +77,8 @@ class Fitness(WorkerPlugin):  # type: ignore[misc]  # likewise
         wrong = [f"{name}={value}" for name, value in pinned.items() if value != str(self.threads)]
         if facts["threads"] != self.threads or facts["memory_limit"] != self.memory_limit or wrong:
             raise RuntimeError(f"worker {worker.name} is not what was asked for: {facts} {' '.join(wrong)}")
-        worker.log_event(FACTS, facts)
+        # not now: what a worker says before it is registered is lost
+        worker.loop.call_later(1, worker.log_event, FACTS, facts)
 
 
 @dataclass
@@ -86,6 +87,8 @@ class BatchCluster(Cluster):
 
     jobs: Jobs | None = None
     tally: Tally = field(default_factory=Tally)
+    # what the workers have said they are; collected when the cluster closes
+    facts: list[dict[str, Any]] = field(default_factory=list)
 
     def first_error(self) -> str:
         """Say how the last worker jobs ended, or what the workers' logs say."""
@@ -99,6 +102,7 @@ class BatchCluster(Cluster):
         """Count the core time so far: from when a job ran until it ended."""
         assert self.jobs is not None
         super().measure()
+        self.facts = [told for _, told in self.scheduler.get_events(FACTS)]
         cores = self.jobs.request.worker.ncpus
         self.core_s_allocated = sum(job.seconds for job in self.jobs.all.values()) * cores
 
@@ -110,10 +114,8 @@ class BatchCluster(Cluster):
             of_job = {name: count for name, count in self.tally.tasks.items() if name.startswith(f"{entry['job']}-")}
             entry["workers"] = len({n for n in self.tally.names.values() if n.startswith(f"{entry['job']}-")})
             entry["tasks"] = sum(of_job.values())
-            facts = [
-                told for _, told in self.scheduler.get_events(FACTS) if told["worker"].startswith(f"{entry['job']}-")
-            ]
-            entry["each_worker"] = facts[-1] if facts else None
+            told = [facts for facts in self.facts if facts["name"].startswith(f"{entry['job']}-")]
+            entry["each_worker"] = told[-1] if told else None
         return found
 
 

@@ -195,7 +195,7 @@ def test_a_worker_job_that_is_deleted_is_replaced(bed: Bed, slow_run: Callable[.
     assert "deleted" in lost["end"]
 
 
-@on_real_ones
+@pytest.mark.parametrize("bed", ["openpbs"], indirect=True)
 def test_a_fit_that_takes_more_memory_than_there_is(bed: Bed) -> None:
     args = ("model=custom", "model._target_=mine.Greedy", "workload.grid={c: [0]}", "workload.cv=2")
     code, out = bed.submit("cluster.jobs=1", "cluster.replacements=1", *args)
@@ -203,8 +203,11 @@ def test_a_fit_that_takes_more_memory_than_there_is(bed: Bed) -> None:
     assert "memory" in out or "died" in out
 
 
-@on_real_ones
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("bed", "number"),
+    [("slurm", signal.SIGINT), ("openpbs", signal.SIGTERM), ("openpbs", signal.SIGINT)],
+    indirect=["bed"],
+)
 def test_a_signal_deletes_running_and_queued_jobs(
     bed: Bed, slow_run: Callable[..., subprocess.Popen[str]], number: signal.Signals
 ) -> None:

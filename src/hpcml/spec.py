@@ -114,6 +114,10 @@ class BatchSpec(ClusterSpec):
     start_timeout: int = 300
     # worker jobs that may be submitted in place of lost ones; null: twice as many as jobs
     replacements: int | None = None
+    # begin with one job, submit more, up to as many as were asked for, while there is work for them, and delete those
+    # that have been idle for as long as hold says
+    adaptive: bool = False
+    hold: str = "00:05:00"
     # tls: every connection needs a certificate of the run; none: anybody on the network can run code as you
     security: str = "tls"
     # false: what only breaks a limit that the site may have changed is a warning

@@ -284,6 +284,25 @@ def test_workers_have_the_threads_that_were_asked_for(bed: Bed) -> None:
     assert "facts: [{2}, '2', " in out
 
 
+@pytest.mark.parametrize("bed", ["slurm", "openpbs"], indirect=True)
+def test_adaptive_jobs_come_with_the_work_and_go_without_it(
+    bed: Bed, slow_run: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """Much work, then one long fit: the last of a grid, on one worker, while the others have nothing to do."""
+    code, out = bed.submit(
+        "cluster.jobs=3", "cluster.adaptive=true", "cluster.hold=00:00:03", "model=custom", "model._target_=mine.Slow",
+        "workload.grid={seconds: [0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 15]}", "workload.cv=2",
+        "workload.refit=false",
+    )  # fmt: skip
+    assert code == 0, out
+    record = bed.last("record.json")
+    assert (record["state"], record["units_done"]) == ("DONE", 22)
+    assert len(record["jobs"]) == 3  # no more than were asked for: nothing flapped
+    log = (max(bed.scratch.iterdir()) / "hpcml.log").read_text()
+    assert "more worker jobs" in log
+    assert "has been idle, and goes" in log
+
+
 @on_real_ones
 class TestClosedToStrangers:
     def test_scheduler_and_dashboard(self, bed: Bed, slow_run: Callable[..., subprocess.Popen[str]]) -> None:

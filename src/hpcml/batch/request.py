@@ -108,6 +108,8 @@ class Request:
         How long the workers of a running job may take to come, in seconds.
     replacements : int
         How many lost worker jobs are replaced.
+    hold : int or None
+        After how long idle jobs are deleted, in seconds; None: never.
     needs : mapping of str to str
         Each file system that the jobs must name, and what lies on it.
     """
@@ -130,6 +132,7 @@ class Request:
     min_workers: int
     start_timeout: int
     replacements: int
+    hold: int | None
     encrypted: bool
 
     @property
@@ -201,6 +204,7 @@ def settle(spec: BatchSpec, head: HeadSpec, site: Site, places: Places, here: bo
         min_workers=workers if spec.min_workers is None else spec.min_workers,
         start_timeout=spec.start_timeout,
         replacements=2 * getattr(settling.spec, "jobs", 1) if spec.replacements is None else spec.replacements,
+        hold=settling.hold() if spec.adaptive else None,
         encrypted=spec.security == "tls",
     )
     return request, settling.complaints
@@ -270,6 +274,9 @@ class _Settling:
 
     def _ask(self, key: str, why: str) -> None:
         self.complaints.append(Complaint(f"cluster.{key} is not set, and {why}", f"type cluster.{key}=...", OWN_RULE))
+
+    def hold(self) -> int:
+        return self._read(parse_walltime, self.spec.hold, "cluster.hold") or 300
 
     def worker_job(self) -> Job:
         spec = self.spec

@@ -201,7 +201,7 @@ def open_batch(request: Request, paths: RunPaths, say: Callable[[str], None]) ->
         ).write(paths.orders)
         client.register_plugin(LogToFile(paths))
         client.register_plugin(Fitness(request.threads, request.memory_limit))
-        dask_cluster.scale(jobs=request.jobs)  # type: ignore[no-untyped-call]
+        dask_cluster.scale(jobs=1 if request.hold is not None else request.jobs)  # type: ignore[no-untyped-call]
         supervisor = _Supervisor(dask_cluster, cluster, jobs)
         _await_quorum(cluster, jobs, supervisor, say)
         stack.enter_context(supervisor.watching())
@@ -217,7 +217,10 @@ class _Supervisor:
         self._replacements = jobs.request.replacements
         # jobs that have ended and been replaced, or not; and how many have been asked for altogether
         self._settled: set[str] = set()
-        self._asked = jobs.request.jobs
+        self._asked = 1 if jobs.request.hold is not None else jobs.request.jobs
+        self._latest = min(_LATEST, jobs.request.hold / 2) if jobs.request.hold else _LATEST
+        # by job, since when its workers have had nothing to do
+        self._idle: dict[str, float] = {}
         self._next, self._pause, self._seen = 0.0, _SOONEST, ""
 
     def present(self) -> list[str]:
@@ -234,8 +237,10 @@ class _Supervisor:
         for job in self._jobs.alive:
             self._give_up_if_deaf(job)
         self._replace()
+        if self._jobs.request.hold is not None:
+            self._adapt(self._jobs.request.hold)
         seen = str([(job.name, job.state, job.registered is None) for job in self._jobs.all.values()])
-        self._pause = _SOONEST if seen != self._seen else min(_LATEST, self._pause * 1.5)
+        self._pause = _SOONEST if seen != self._seen else min(self._latest, self._pause * 1.5)
         self._seen = seen
         self._next = time.monotonic() + self._pause
 
@@ -270,6 +275,53 @@ class _Supervisor:
 
         self._asked += wanted
         self._dask.loop.add_callback(change)
+
+    def _adapt(self, hold: int) -> None:
+        """Submit more jobs while there is work for them, and let those go that have long been idle.
+
+        Jobs are added at once and taken away late, and what an idle worker holds is moved before it goes: so jobs do
+        not flap, and no result is computed twice for it.
+        """
+        busy, waiting = self._load()
+        alive = [job for job in self._jobs.alive if not job.deleted]
+        slots = self._jobs.request.workers_per_job * self._jobs.request.threads
+        wanted = min(self._jobs.request.jobs, -(-waiting // slots))
+        if wanted > len(alive) and self._jobs.trouble is None:
+            more = wanted - len(alive)
+            log.info("%d tasks wait: %d more worker jobs", waiting, more)
+            self._asked += more
+            self._dask.loop.add_callback(lambda: self._dask.scale(jobs=len(self._dask.worker_spec) + more))
+        now = time.monotonic()
+        for job in alive:
+            if job.name in busy or job.registered is None:
+                self._idle.pop(job.name, None)
+            elif now - self._idle.setdefault(job.name, now) > hold and len(alive) > max(1, wanted):
+                alive.remove(job)
+                self._retire(job)
+                break  # one at a time: what it held is now on others
+
+    def _load(self) -> tuple[set[str], int]:
+        """Name the jobs that compute, and count the tasks that are under way or wait."""
+        scheduler = self._cluster.scheduler
+        with contextlib.suppress(RuntimeError):  # the dictionaries have changed under our hands
+            processing = {str(worker.name): len(worker.processing) for worker in scheduler.workers.values()}
+            busy = {name.rpartition("-")[0] for name, count in processing.items() if count}
+            return busy, sum(processing.values()) + len(scheduler.queued) + len(scheduler.unrunnable)
+        return set(self._jobs.all), 0
+
+    def _retire(self, job: WorkerJob) -> None:
+        log.info("worker job %s (%s) has been idle, and goes", job.name, job.id)
+        workers = [
+            address
+            for address, worker in list(self._cluster.scheduler.workers.items())
+            if str(worker.name).rpartition("-")[0] == job.name
+        ]
+        self._dask.sync(self._cluster.scheduler.retire_workers, workers=workers, close_workers=True, remove=True)
+        job.deleted = True
+        self._dask.loop.add_callback(self._dask.worker_spec.pop, job.name, None)
+        self._dask.loop.add_callback(self._dask.workers.pop, job.name, None)
+        if job.id is not None:
+            self._jobs.batch.delete([job.id])
 
     def hopeless(self) -> bool:
         """Tell whether no worker can come any more: all jobs that were asked for were submitted, and have ended."""

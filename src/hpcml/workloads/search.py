@@ -222,6 +222,8 @@ class Search:
             "refit": False,
             "error_score": self.error_score,
             "return_train_score": self.return_train_score,
+            # all at once: joblib's default, twice as many as there are workers, would leave those idle that come later
+            "pre_dispatch": "all",
         }
         if self.method == "grid":
             return GridSearchCV(inputs.model, self._spaces(), **common)

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,16 +20,14 @@ from hpcml.batch.request import Request
 from hpcml.batch.scheduler import scheduler as batch_scheduler
 from hpcml.cluster import dashboard, jobqueue, tls
 from hpcml.cluster.handle import Cluster, LogToFile, Size
-from hpcml.cluster.jobs import Jobs, WorkerJob
+from hpcml.cluster.jobs import Jobs
+from hpcml.cluster.supervisor import Supervisor
 from hpcml.cluster.workerjob import Orders, UnfitError, address_of, versions
 from hpcml.errors import ClusterStartError
 from hpcml.runs import RunPaths
 from hpcml.spec import THREAD_VARIABLES
 
 log = logging.getLogger(__name__)
-
-# Seconds between two questions to the batch scheduler: soon after something has changed, seldom when nothing does.
-_SOONEST, _LATEST = 1.0, 15.0
 
 # Seconds between two words to the user while jobs wait in the queue.
 _PATIENCE = 600
@@ -202,155 +199,14 @@ def open_batch(request: Request, paths: RunPaths, say: Callable[[str], None]) ->
         client.register_plugin(LogToFile(paths))
         client.register_plugin(Fitness(request.threads, request.memory_limit))
         dask_cluster.scale(jobs=1 if request.hold is not None else request.jobs)  # type: ignore[no-untyped-call]
-        supervisor = _Supervisor(dask_cluster, cluster, jobs)
+        supervisor = Supervisor(dask_cluster, cluster, jobs)
         _await_quorum(cluster, jobs, supervisor, say)
         stack.enter_context(supervisor.watching())
         log.info("cluster: %s, scheduler %s, dashboard %s", size, dask_cluster.scheduler_address, where)
         yield cluster
 
 
-class _Supervisor:
-    """Looks after the worker jobs: replaces those that are lost, and ends the run when no workers can come any more."""
-
-    def __init__(self, dask_cluster: SpecCluster, cluster: BatchCluster, jobs: Jobs) -> None:
-        self._dask, self._cluster, self._jobs = dask_cluster, cluster, jobs
-        self._replacements = jobs.request.replacements
-        # jobs that have ended and been replaced, or not; and how many have been asked for altogether
-        self._settled: set[str] = set()
-        self._asked = 1 if jobs.request.hold is not None else jobs.request.jobs
-        self._latest = min(_LATEST, jobs.request.hold / 2) if jobs.request.hold else _LATEST
-        # by job, since when its workers have had nothing to do
-        self._idle: dict[str, float] = {}
-        self._next, self._pause, self._seen = 0.0, _SOONEST, ""
-
-    def present(self) -> list[str]:
-        """Name the jobs that have workers."""
-        with contextlib.suppress(RuntimeError):  # the dictionary has changed under our hands
-            return sorted({str(worker.name).rpartition("-")[0] for worker in self._cluster.scheduler.workers.values()})
-        return []
-
-    def step(self) -> None:
-        """Look at the jobs if it is time to."""
-        if time.monotonic() < self._next:
-            return
-        self._jobs.poll(self.present())
-        for job in self._jobs.alive:
-            self._give_up_if_deaf(job)
-        self._replace()
-        if self._jobs.request.hold is not None:
-            self._adapt(self._jobs.request.hold)
-        seen = str([(job.name, job.state, job.registered is None) for job in self._jobs.all.values()])
-        self._pause = _SOONEST if seen != self._seen else min(self._latest, self._pause * 1.5)
-        self._seen = seen
-        self._next = time.monotonic() + self._pause
-
-    def _give_up_if_deaf(self, job: WorkerJob) -> None:
-        timeout = self._jobs.request.start_timeout
-        if job.running is not None and job.registered is None and time.monotonic() - job.running > timeout:
-            self._jobs.give_up(
-                job, f"it ran for cluster.start_timeout={timeout} seconds, and none of its workers reached the head"
-            )
-
-    def _lost(self) -> list[WorkerJob]:
-        ended = [job for job in self._jobs.all.values() if not job.alive and not job.deleted]
-        return [job for job in ended if job.name not in self._settled]
-
-    def _replace(self) -> None:
-        """Submit a job for each that was lost, while the budget lasts; none before it is known that jobs do start."""
-        lost = self._lost()
-        if not lost or not any(job.registered is not None for job in self._jobs.all.values()):
-            return
-        self._settled |= {job.name for job in lost}
-        wanted = min(len(lost), self._replacements)
-        self._replacements -= wanted
-        if wanted < len(lost):
-            log.warning("%d lost worker jobs are not replaced: cluster.replacements are used up", len(lost) - wanted)
-
-        def change() -> None:
-            for job in lost:
-                self._dask.worker_spec.pop(job.name, None)
-                self._dask.workers.pop(job.name, None)
-            if wanted:
-                self._dask.scale(jobs=len(self._dask.worker_spec) + wanted)
-
-        self._asked += wanted
-        self._dask.loop.add_callback(change)
-
-    def _adapt(self, hold: int) -> None:
-        """Submit more jobs while there is work for them, and let those go that have long been idle.
-
-        Jobs are added at once and taken away late, and what an idle worker holds is moved before it goes: so jobs do
-        not flap, and no result is computed twice for it.
-        """
-        busy, waiting = self._load()
-        alive = [job for job in self._jobs.alive if not job.deleted]
-        slots = self._jobs.request.workers_per_job * self._jobs.request.threads
-        wanted = min(self._jobs.request.jobs, -(-waiting // slots))
-        if wanted > len(alive) and self._jobs.trouble is None:
-            more = wanted - len(alive)
-            log.info("%d tasks wait: %d more worker jobs", waiting, more)
-            self._asked += more
-            self._dask.loop.add_callback(lambda: self._dask.scale(jobs=len(self._dask.worker_spec) + more))
-        now = time.monotonic()
-        for job in alive:
-            if job.name in busy or job.registered is None:
-                self._idle.pop(job.name, None)
-            elif now - self._idle.setdefault(job.name, now) > hold and len(alive) > max(1, wanted):
-                alive.remove(job)
-                self._retire(job)
-                break  # one at a time: what it held is now on others
-
-    def _load(self) -> tuple[set[str], int]:
-        """Name the jobs that compute, and count the tasks that are under way or wait."""
-        scheduler = self._cluster.scheduler
-        with contextlib.suppress(RuntimeError):  # the dictionaries have changed under our hands
-            processing = {str(worker.name): len(worker.processing) for worker in scheduler.workers.values()}
-            busy = {name.rpartition("-")[0] for name, count in processing.items() if count}
-            return busy, sum(processing.values()) + len(scheduler.queued) + len(scheduler.unrunnable)
-        return set(self._jobs.all), 0
-
-    def _retire(self, job: WorkerJob) -> None:
-        log.info("worker job %s (%s) has been idle, and goes", job.name, job.id)
-        workers = [
-            address
-            for address, worker in list(self._cluster.scheduler.workers.items())
-            if str(worker.name).rpartition("-")[0] == job.name
-        ]
-        self._dask.sync(self._cluster.scheduler.retire_workers, workers=workers, close_workers=True, remove=True)
-        job.deleted = True
-        self._dask.loop.add_callback(self._dask.worker_spec.pop, job.name, None)
-        self._dask.loop.add_callback(self._dask.workers.pop, job.name, None)
-        if job.id is not None:
-            self._jobs.batch.delete([job.id])
-
-    def hopeless(self) -> bool:
-        """Tell whether no worker can come any more: all jobs that were asked for were submitted, and have ended."""
-        return len(self._jobs.all) >= self._asked and not self._jobs.alive
-
-    @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
-        """Go on looking, in a thread of its own."""
-        end = threading.Event()
-
-        def watch() -> None:
-            while not end.wait(0.5):
-                with contextlib.suppress(OSError):
-                    self.step()
-                if self.hopeless():
-                    log.error("all worker jobs have ended, and none will come: giving up")
-                    self._cluster.client.close()
-                    return
-
-        thread = threading.Thread(target=watch, name="hpcml-supervisor", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            end.set()
-            thread.join(timeout=_CLOSE_TIMEOUT)
-
-
-def _await_quorum(cluster: BatchCluster, jobs: Jobs, supervisor: _Supervisor, say: Callable[[str], None]) -> None:
+def _await_quorum(cluster: BatchCluster, jobs: Jobs, supervisor: Supervisor, say: Callable[[str], None]) -> None:
     quorum, told = jobs.request.min_workers, ""
     word = time.monotonic() + _PATIENCE
     while len(cluster.scheduler.workers) < quorum:

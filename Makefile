@@ -3,19 +3,24 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench clean
+.PHONY: run test test-docker check bench clean
 
 run: $(VENV)/.runtime
 	$(BIN)/hpcml run experiment=digits_svc
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	.ci/slurm
+	$(BIN)/python -m pytest --ignore=tests/docker
+
+test-docker: $(VENV)/.dev
+	.ci/engine
+	$(BIN)/python -m pytest tests/docker; status=$$?; .ci/engine stop; exit $$status
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/shellcheck .ci/run scripts/pbs/*.sh scripts/pbs/*.pbs
+	$(BIN)/shellcheck .ci/run .ci/slurm .ci/engine docker/install-hpcml docker/*/testbed docker/pbs/install-* scripts/pbs/*.sh scripts/pbs/*.pbs
 
 bench: $(VENV)/.dev
 	for benchmark in benchmarks/[!_]*.py; do $(BIN)/python $$benchmark || exit 1; done

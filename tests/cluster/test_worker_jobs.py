@@ -190,7 +190,8 @@ def test_a_worker_job_that_is_deleted_is_replaced(bed: Bed, slow_run: Callable[.
     assert process.returncode == 0, out
     record = bed.last("record.json")
     assert (record["state"], record["units_done"]) == ("DONE", 161)
-    assert len(record["jobs"]) == 3
+    log = (max(bed.scratch.iterdir()) / "hpcml.log").read_text()
+    assert len(record["jobs"]) == 3, "\n".join(line for line in log.splitlines() if "hpcml." in line)
     (lost,) = [job for job in record["jobs"] if job["id"] == victim]
     assert "deleted" in lost["end"]
 

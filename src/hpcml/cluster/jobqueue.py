@@ -86,8 +86,10 @@ class SlurmWorkerJob(_OwnJob, SLURMJob):
 
 
 class _OwnNames:
-    def _new_worker_name(self, worker_number: int) -> str:
-        return f"job-{worker_number}"
+    """Each job has a name of its own; distributed would give that of a job that has ended to the next one."""
+
+    def _new_worker_name(self, worker_number: int) -> str:  # noqa: ARG002
+        return self._job_kwargs["jobs"].new_name()  # type: ignore[attr-defined,no-any-return]
 
 
 class _PbsCluster(_OwnNames, PBSCluster):

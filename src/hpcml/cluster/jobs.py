@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import threading
 import time
@@ -102,7 +103,12 @@ class Jobs:
         self._closed = threading.Event()
         self._in_flight = 0
         self._outage = False
+        self._numbers = itertools.count()
         paths.jobs.mkdir(mode=0o700, exist_ok=True)
+
+    def new_name(self) -> str:
+        """Name a job; no other of the run has had the name."""
+        return f"job-{next(self._numbers)}"
 
     @property
     def alive(self) -> list[WorkerJob]:

@@ -27,7 +27,7 @@ _COLOURS = {"DONE": "green", "RUNNING": "cyan", "FAILED": "red", "CANCELLED": "y
 
 _COLOURS_OF = {"error": "bold red", "warning": "yellow"}
 _TITLES = {
-    "env.sh": "the environment of the head job",
+    "env.sh": "env.sh is to make this environment",
     "head": "the head job's script",
     "worker": "a worker job's script",
 }

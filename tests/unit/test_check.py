@@ -194,6 +194,7 @@ def test_the_table_in_the_docs(recorded: Callable[[Path, str], None]) -> None:
         f"{len(WRONG)} requests, and what `hpcml plan` says of each. `run` makes the same check before it submits\n"
         "anything. An error ends it with exit code 2; the last ones are warnings. All that is wrong with a request is told\n"
         "at once. `cluster.strict=false` makes warnings of what only breaks a figure of the site's, which may have changed.\n\n"
+        "They are those of somebody whose environment lies in /g/data/ab12, /eagle/ab12 or /flare/ab12.\n\n"
         "This file is written by the tests: `pytest tests/unit/test_check.py --rewrite`.\n\n"
         "| typed | what is wrong | what to type | by which rule |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
     )

@@ -1,4 +1,4 @@
-"""Worker jobs that a head which was killed has left behind: found by the ledgers, deleted by `hpcml clean`."""
+"""Worker jobs that a run has left behind, most often because its head was killed: found by the ledgers."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from hpcml.runs import RunPaths
 
 @dataclass(frozen=True)
 class Leftover:
-    """A run without a head, and the batch jobs that its ledger has no end of."""
+    """A run that has ended, and the batch jobs that its ledger has no end of."""
 
     paths: RunPaths
     left: ledger.Left
 
     def __str__(self) -> str:
         jobs = " ".join(self.left.jobs.values()) or "none that is known by its id"
-        return f"the head of run {self.paths.run_id} was killed; worker jobs that may be left: {jobs}"
+        return f"run {self.paths.run_id} could not delete its worker jobs; those that may be left: {jobs}"
 
 
 def find(scratch: str | None = None) -> Iterator[Leftover]:
-    """List the runs of this user that were killed with jobs in their ledgers; asks no scheduler."""
+    """List the runs of this user that have ended with jobs in their ledgers; asks no scheduler."""
     for paths in runs.find_all(runs.roots(scratch)):
-        if paths.ledger.exists() and not paths.record.exists():
+        if paths.ledger.exists():
             left = ledger.read(paths.ledger)
-            if left.anything and summarise(paths)["state"] == "LOST":
+            if left.anything and summarise(paths)["state"] != "RUNNING":
                 yield Leftover(paths, left)
 
 

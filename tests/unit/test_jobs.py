@@ -158,13 +158,14 @@ class TestWatching:
         assert found.close() == []
         assert sorted(fake.deleted) == ["1.pbs", "2.pbs"]
         assert not ledger.read(tmp_path / "ledger.jsonl").anything
-        assert {entry["end"] for entry in found.summary()} == {"deleted at the end of the run"}
+        assert {entry["end"] for entry in found.summary()} == {"deleted by hpcml"}
 
     def test_closing_names_what_does_not_go(self, fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "_GONE", 1)
         found = submitted(fake, tmp_path, 1)
         fake.outage = "no server"
         assert found.close() == ["1.pbs"]
+        assert [entry["end"] for entry in found.summary()] == ["it could not be deleted"]
         assert ledger.read(tmp_path / "ledger.jsonl").anything
 
 
@@ -220,7 +221,7 @@ class TestLeftovers:
 
     def test_the_next_command_names_them(self, lost: RunPaths, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["list"]) == 0
-        assert f"note: the head of run {lost.run_id} was killed; worker jobs that may be left: 12.pbs" in (
+        assert f"note: run {lost.run_id} could not delete its worker jobs; those that may be left: 12.pbs" in (
             capsys.readouterr().err
         )
 

@@ -175,7 +175,9 @@ def open_batch(request: Request, paths: RunPaths, say: Callable[[str], None]) ->
                 if kind is not None:
                     interrupt.closing()
                 with interrupt.deferred():
-                    _close(dask_cluster, jobs, parts)
+                    left = _close(dask_cluster, jobs, parts)
+                if left:
+                    say(f"WARNING: these worker jobs are still in the queue: {' '.join(left)}; try again: hpcml clean")
 
             stack.push(close)
             where = dashboard.hide(dask_cluster.scheduler, prefix)
@@ -247,8 +249,8 @@ def _nobody_came(jobs: Jobs) -> ClusterStartError:
     return ClusterStartError("no worker job has brought a worker, and no more are submitted", *hints)
 
 
-def _close(dask_cluster: SpecCluster, jobs: Jobs, parts: list[BatchCluster]) -> None:
-    """Delete the jobs, then end the scheduler; what is left in the queue is told."""
+def _close(dask_cluster: SpecCluster, jobs: Jobs, parts: list[BatchCluster]) -> list[str]:
+    """Delete the jobs, then end the scheduler; give the ids of those that are still in the queue."""
     left = []
     try:
         for cluster in parts:
@@ -261,5 +263,4 @@ def _close(dask_cluster: SpecCluster, jobs: Jobs, parts: list[BatchCluster]) -> 
             dask_cluster.close(timeout=2 * _CLOSE_TIMEOUT)
         except Exception as error:
             log.warning("closing the cluster: %s: %s", type(error).__name__, error)
-    if left:
-        log.error("still in the queue: %s", " ".join(left))
+    return left

@@ -76,6 +76,12 @@ class WorkerJob:
         return f"{number}: {self.state}{comment}"
 
 
+def _end_of(job: WorkerJob) -> str:
+    if job.alive:
+        return "it could not be deleted" if job.deleted else job.state
+    return "deleted by hpcml" if job.deleted else job.end.sentence if job.end else job.state
+
+
 @dataclass
 class Trouble:
     """Why no workload can run: the cause, and what to do about it."""
@@ -302,7 +308,7 @@ class Jobs:
                 "id": job.id,
                 "nodes": list(job.nodes),
                 "seconds": round(job.seconds, 1),
-                "end": "deleted at the end of the run" if job.deleted else job.end.sentence if job.end else job.state,
+                "end": _end_of(job),
             }
             for job in self.all.values()
         ]

@@ -7,6 +7,7 @@ its command line nor its environment has anything that others should not see.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -173,14 +174,34 @@ async def _serve(orders: Orders, paths: RunPaths, job: str, local_directory: str
         await asyncio.gather(*nannies)
         await asyncio.gather(*(nanny.finished() for nanny in nannies))
 
+    hurry = asyncio.ensure_future(_end_without_head(nannies, orders, paths))
     living, told = asyncio.ensure_future(live()), asyncio.ensure_future(ending.wait())
     await asyncio.wait([living, told], return_when=asyncio.FIRST_COMPLETED)
+    hurry.cancel()
     if ending.is_set():
         await asyncio.gather(*(nanny.close(timeout=_END_TIMEOUT) for nanny in nannies), return_exceptions=True)
         living.cancel()
         return 128 + signal.SIGTERM
     living.result()
     return 0
+
+
+async def _end_without_head(nannies: list[Any], orders: Orders, paths: RunPaths) -> None:
+    """Kill workers that are closing because their head is gone: Dask would wait half a minute for what they compute."""
+    from distributed import Status
+
+    while True:
+        await asyncio.sleep(1)
+        closing = [nanny for nanny in nannies if nanny.status in {Status.closing, Status.closing_gracefully}]
+        if not closing:
+            continue
+        try:
+            await asyncio.to_thread(_check_head, orders, paths)
+        except UnfitError:
+            for nanny in closing:
+                if nanny.pid is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(nanny.pid, signal.SIGKILL)
 
 
 def main(directory: str, job: str) -> int:

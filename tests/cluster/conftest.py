@@ -1,4 +1,4 @@
-"""One testbed for all tests of this directory, whose logs a failing test shows."""
+"""One testbed for the tests of a file, whose logs a failing test shows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.cluster.slurm import Slurm, available
 
 
-@pytest.fixture(scope="package")  # gone before other tests look at what listens on this machine
+@pytest.fixture(scope="module")  # gone before other tests look at what listens on this machine
 def slurm() -> Iterator[Slurm]:
     """Give a Slurm with two idle nodes; what a test submits, it ends."""
     missing = available()

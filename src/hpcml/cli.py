@@ -127,7 +127,8 @@ def _name_leftovers() -> None:
     """Say on standard error what a head that was killed may have left; asks no scheduler."""
     from hpcml import leftovers
 
-    with contextlib.suppress(OSError):
+    # a place for runs that is not there yet is no reason to refuse what was asked for
+    with contextlib.suppress(OSError, HpcmlError):
         for leftover in leftovers.find():
             print(f"note: {leftover}: hpcml clean", file=sys.stderr)
 

@@ -119,7 +119,7 @@ def _environment_is_plain(request: Request) -> Iterator[Complaint]:
         if path is not None and not (path.startswith("/") and path.isprintable()):
             yield Complaint(
                 f"cluster.environment.{key}={path!r}: jobs start elsewhere and need a full path",
-                f"use cluster.environment.{key}={shlex.quote(str(Path.cwd() / _printable(path)))}",
+                f"use cluster.environment.{key}={shlex.quote(str(Path(request.places.work) / _printable(path)))}",
                 OWN_RULE,
             )
 

@@ -13,24 +13,24 @@ from pathlib import Path
 
 HOST = Path(__file__).parent / "host"
 OWN_CAS = Path("/usr/local/share/ca-certificates")
-
-# Of pip's settings those that name things which a container reaches as well. A certificate does not: see OWN_CAS.
-SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "default-timeout")
+PATHS = ("file:", "/", "~", ".")
+SWITCHES = {"0", "1", "true", "false", "yes", "no", "on", "off"}
 
 
 def pip_settings() -> dict[str, str]:
-    """Read what this machine's pip is told by its files and its environment, without directories of this machine."""
+    """Read what this machine's pip is told by its files and its environment, but for the paths of this machine."""
     listing = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
     )
     found = {}
     for line in listing.stdout.splitlines():
         name, _, value = line.partition("=")
-        setting = name.rpartition(".")[2]
-        if setting in SETTINGS:
-            words = [word for word in ast.literal_eval(value).split() if not word.startswith(("file:", "/"))]
-            if words:  # later lines win in pip, too
-                found[setting.removeprefix("default-")] = "\n    ".join(words)
+        # A container reaches what has an address. A certificate it does not, see OWN_CAS; and switches are habits.
+        words = [
+            word for word in ast.literal_eval(value).split() if not word.startswith(PATHS) and word not in SWITCHES
+        ]
+        if words:  # later lines win in pip, too
+            found[name.rpartition(".")[2].removeprefix("default-")] = "\n    ".join(words)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import json
 import os
 import shlex
@@ -35,7 +36,7 @@ class Greedy(Slow):
 """
 
 
-class Bed:
+class Bed(abc.ABC):
     """A scheduler, and a user's working directory on it."""
 
     # what a command says first to hpcml: the site and a request that fits it
@@ -46,16 +47,17 @@ class Bed:
         self.scratch = work / "runs"
         (work / "mine.py").write_text(MINE)
 
+    @abc.abstractmethod
     def command(self, *args: str) -> tuple[list[str], dict[str, str]]:
         """Give a command of the user's as words and environment."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def jobs(self) -> list[str]:
         """List the jobs in the queue."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def delete(self, job: str) -> None:
-        raise NotImplementedError
+        """Take a job out of the queue, as its user would."""
 
     def start(self, *args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
         """Start hpcml; its output goes to a pipe."""

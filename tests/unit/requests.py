@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from hpcml.batch.check import check
 from hpcml.batch.complaint import Complaint
-from hpcml.batch.request import Places, Request, settle
+from hpcml.batch.request import Places, Request
+from hpcml.batch.settlement import settle
 from hpcml.config.compose import compose
 from hpcml.config.presets import literal
 from hpcml.site import Site
@@ -23,11 +24,11 @@ KINDS = {"pbs": PbsSpec, "slurm": SlurmSpec, "allocation": AllocationSpec}
 
 # A researcher's: where things are does not depend on the machine that the tests run on.
 PLACES = {
-    "gadi": Places("/home/123/me/work", "/g/data/ab12/venv/bin/python", "/g/data/ab12/venv", "/scratch/ab12/me/runs"),
-    "polaris": Places("/home/me/work", "/eagle/ab12/venv/bin/python", "/eagle/ab12/venv", "/eagle/ab12/me/runs"),
-    "aurora": Places("/home/me/work", "/flare/ab12/venv/bin/python", "/flare/ab12/venv", "/flare/ab12/me/runs"),
+    "gadi": Places("/home/123/me/study", "/g/data/ab12/venv/bin/python", "/g/data/ab12/venv", "/scratch/ab12/me/runs"),
+    "polaris": Places("/home/me/study", "/eagle/ab12/venv/bin/python", "/eagle/ab12/venv", "/eagle/ab12/me/runs"),
+    "aurora": Places("/home/me/study", "/flare/ab12/venv/bin/python", "/flare/ab12/venv", "/flare/ab12/me/runs"),
 }
-ELSEWHERE = Places("/home/me/work", "/home/me/venv/bin/python", "/home/me/venv", "/shared/me/runs")
+ELSEWHERE = Places("/home/me/study", "/home/me/venv/bin/python", "/home/me/venv", "/shared/me/runs")
 
 
 @functools.cache

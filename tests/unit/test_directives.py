@@ -14,7 +14,8 @@ from tests.unit.requests import SITES, places, settled, site
 
 from hpcml.batch.check import check
 from hpcml.batch.directives import directives, head_script, lines, options, worker_script
-from hpcml.batch.request import Job, Places, Request, settle
+from hpcml.batch.request import Job, Places, Request
+from hpcml.batch.settlement import settle
 from hpcml.runs import RunPaths
 from hpcml.site import Queue
 from hpcml.spec import AllocationSpec, BatchSpec, EnvironmentSpec, HeadSpec, PbsSpec, SlurmSpec

@@ -115,6 +115,15 @@ class TestSubmission:
         found = submitted(fake, tmp_path, 1)
         assert found.trouble is not None
 
+    def test_a_disk_that_is_full_ends_it(self, fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(*_: object, **__: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(ledger.Ledger, "note", full)
+        found = submitted(fake, tmp_path, 1)
+        assert found.trouble is not None
+        assert "No space left on device" in found.trouble.cause
+
 
 class TestWatching:
     def test_an_outage_changes_nothing(self, fake: Fake, tmp_path: Path) -> None:
@@ -132,7 +141,7 @@ class TestWatching:
         assert len(found.alive) == 2
         found.poll([])
         assert [job.id for job in found.alive] == ["2.pbs"]
-        assert [job.id for job in found.failed] == ["1.pbs"]
+        assert [job.id for job in found.all.values() if not job.alive and job.registered is None] == ["1.pbs"]
 
     def test_how_a_job_ended_is_explained(self, fake: Fake, tmp_path: Path) -> None:
         found = submitted(fake, tmp_path, 1)
@@ -142,7 +151,7 @@ class TestWatching:
         (job,) = found.all.values()
         assert job.end is not None
         assert job.end.kind == "walltime"
-        assert not found.failed  # it had brought a worker
+        assert job.registered is not None  # it had brought a worker
         assert events(tmp_path)[-1] == "ended"
 
     def test_a_job_that_can_never_run(self, fake: Fake, tmp_path: Path) -> None:
@@ -193,6 +202,15 @@ class TestPbs:
         monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
         with pytest.raises(RefusedError):
             Pbs(Site(name="x", source="x")).submit(tmp_path / "s", tmp_path / "l")
+
+    def test_queues_have_the_names_that_jobs_were_sent_to(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answer = "Job Id: 1.gadi-pbs\\n    Job_Name = x\\n    job_state = R\\n    queue = normal-exec\\n"
+        command(tmp_path / "bin", "qstat", f"printf '{answer}'")
+        monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+        found = Pbs(Site(name="x", source="x", execution_suffix="-exec")).listing(["1.gadi-pbs"])
+        assert [job.queue for job in found.jobs.values()] == ["normal"]
 
     def test_jobs_are_deleted_one_by_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         command(tmp_path / "bin", "qdel", f'echo "$#" >> {tmp_path}/counts')
@@ -252,7 +270,7 @@ class TestLeftovers:
 
     def test_a_ledger_that_was_cut_off(self, lost: RunPaths) -> None:
         with lost.ledger.open("a") as file:
-            file.write('{"event": "subm')
+            file.write('{"odd": 1}\n[]\n{"event": "subm')
         left = ledger.read(lost.ledger)
         assert (left.jobs, left.unanswered) == ({"job-0": "12.pbs"}, {"job-1"})
         assert again(left).name == "pbs"

@@ -89,6 +89,15 @@ def _workers_can_live(request: Request) -> Iterator[Complaint]:
     )
 
 
+def _quorum_can_come(request: Request) -> Iterator[Complaint]:
+    if request.min_workers > request.workers:
+        yield Complaint(
+            f"cluster.min_workers={request.min_workers}: only {request.workers} workers are asked for",
+            f"use cluster.min_workers={request.workers}, or more jobs",
+            OWN_RULE,
+        )
+
+
 def _spill_has_a_disk(request: Request) -> Iterator[Complaint]:
     job, place = request.worker, request.local_directory or ""
     jobfs, most = job.jobfs or 0, job.limits.jobfs
@@ -278,7 +287,7 @@ def _wrapper_ignores(request: Request) -> Iterator[Complaint]:
 
 
 RULES = (
-    _scheduler_is_there, _project_is_known, _cores_are_shared_out, _workers_can_live, _spill_has_a_disk,
-    _walltime_is_meant, _storage_is_named, _worker_jobs_fit_the_queue, _scratch_is_shared, _head_outlives_workers,
-    _head_can_live, _head_may_live_here, _head_waits_for_money, _wrapper_ignores,
+    _scheduler_is_there, _project_is_known, _cores_are_shared_out, _workers_can_live, _quorum_can_come,
+    _spill_has_a_disk, _walltime_is_meant, _storage_is_named, _worker_jobs_fit_the_queue, _scratch_is_shared,
+    _head_outlives_workers, _head_can_live, _head_may_live_here, _head_waits_for_money, _wrapper_ignores,
 )  # fmt: skip

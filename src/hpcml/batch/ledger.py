@@ -5,6 +5,7 @@ One JSON object a line, appended and synced. What a head that was killed has lef
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -73,18 +74,19 @@ def read(path: Path) -> Left:
     except OSError:
         return left
     for line in lines:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        job, event = entry["job"], entry["event"]
-        if event == "submitting":
-            left.unanswered.add(job)
-            left.batch_name, left.scheduler, left.site = entry["name"], entry["scheduler"], entry["site"]
-        elif event == "submitted":
-            left.jobs[job] = entry["id"]
-        elif event == "ended":
-            left.jobs.pop(job, None)
-        if event != "submitting":
-            left.unanswered.discard(job)
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            _add(json.loads(line), left)
     return left
+
+
+def _add(entry: dict[str, Any], left: Left) -> None:
+    job, event = entry["job"], entry["event"]
+    if event == "submitting":
+        left.batch_name, left.scheduler, left.site = entry["name"], entry["scheduler"], entry["site"]
+        left.unanswered.add(job)
+        return
+    if event == "submitted":
+        left.jobs[job] = entry["id"]
+    elif event == "ended":
+        left.jobs.pop(job, None)
+    left.unanswered.discard(job)

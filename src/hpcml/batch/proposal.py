@@ -17,7 +17,8 @@ from hpcml.batch.check import check
 from hpcml.batch.complaint import Complaint, RequestError
 from hpcml.batch.cost import Price, price
 from hpcml.batch.directives import directives, head_script, options, prologue, worker_script
-from hpcml.batch.request import Job, Places, Request, settle
+from hpcml.batch.request import Job, Places, Request
+from hpcml.batch.settlement import settle
 from hpcml.errors import ConfigError
 from hpcml.runs import RunPaths
 from hpcml.spec import BatchSpec, RunSpec

@@ -62,6 +62,7 @@ class Pbs:
     name = "pbs"
 
     def __init__(self, site: Site) -> None:
+        self._site = site
         self._commands = site.commands_of(self.name)
         self._wrapper = site.dialect == "wrapper"
 
@@ -99,10 +100,10 @@ class Pbs:
         """
         said = _run([*shlex.split(str(self._commands.status)), *ids])
         found = read_text(said.stdout, said.stderr, said.code)
+        jobs = {number: replace(job, queue=self._site.queue_named(job.queue)) for number, job in found.jobs.items()}
         if self._wrapper:  # its qstat does not say how a job ended
-            ended = {number: slurm_end(job) for number, job in found.jobs.items() if job.state == "finished"}
-            found = replace(found, jobs={**found.jobs, **ended})
-        return found
+            jobs |= {number: slurm_end(job) for number, job in jobs.items() if job.state == "finished"}
+        return replace(found, jobs=jobs)
 
     def delete(self, ids: Sequence[str]) -> None:
         """Delete jobs, queued or running. What became of it says the next listing.

@@ -200,7 +200,7 @@ def open_batch(request: Request, paths: RunPaths, say: Callable[[str], None]) ->
         ).write(paths.orders)
         client.register_plugin(LogToFile(paths))
         client.register_plugin(Fitness(request.threads, request.memory_limit))
-        dask_cluster.scale(jobs=1 if request.hold is not None else request.jobs)  # type: ignore[no-untyped-call]
+        dask_cluster.scale(jobs=request.first_jobs)  # type: ignore[no-untyped-call]
         supervisor = Supervisor(dask_cluster, cluster, jobs)
         _await_quorum(cluster, jobs, supervisor, say)
         stack.enter_context(supervisor.watching())

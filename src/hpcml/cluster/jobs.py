@@ -120,11 +120,6 @@ class Jobs:
     def alive(self) -> list[WorkerJob]:
         return [job for job in list(self.all.values()) if job.alive]
 
-    @property
-    def failed(self) -> list[WorkerJob]:
-        """Jobs that have ended without ever having had a worker."""
-        return [job for job in list(self.all.values()) if not job.alive and job.registered is None and not job.deleted]
-
     # Submission: in Dask's event loop
 
     async def submit(self, name: str) -> None:
@@ -139,6 +134,9 @@ class Jobs:
             self._in_flight += 1
             try:
                 await asyncio.to_thread(self._submit, job)
+            except Exception as error:  # a full disk: Dask would only log it, and everybody would wait
+                log.exception("worker job %s could not be submitted", job.name)
+                self.trouble = Trouble(f"worker jobs cannot be submitted: {type(error).__name__}: {error}")
             finally:
                 self._in_flight -= 1
             await asyncio.sleep(_SPACING)

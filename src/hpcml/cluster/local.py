@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -20,6 +20,7 @@ from distributed.system import MEMORY_LIMIT
 
 from hpcml import interrupt
 from hpcml.cluster import dashboard
+from hpcml.cluster.background import looking
 from hpcml.cluster.dashboard import LOOPBACK
 from hpcml.cluster.handle import Cluster, LogToFile, Size
 from hpcml.cluster.spill import private_directory
@@ -154,8 +155,7 @@ def open_local(spec: LocalSpec, paths: RunPaths) -> Iterator[Cluster]:
         yield cluster
 
 
-@contextlib.contextmanager
-def _watchdog(dask_cluster: LocalCluster, cluster: Cluster, patience: int) -> Iterator[None]:
+def _watchdog(dask_cluster: LocalCluster, cluster: Cluster, patience: int) -> AbstractContextManager[None]:
     """Give up when all workers are gone and do not come back, instead of waiting for ever as Dask does.
 
     Nannies replace workers that die, but not those that end by themselves, for example over a task that they cannot
@@ -166,31 +166,21 @@ def _watchdog(dask_cluster: LocalCluster, cluster: Cluster, patience: int) -> It
     patience : int
         How long a replacement may take, in seconds.
     """
-    end = threading.Event()
+    alive, given_up = time.monotonic(), False
 
-    def watch() -> None:
-        alive, given_up = time.monotonic(), False
-        while not end.wait(_WATCH):
-            given_up, before = _given_up(dask_cluster), given_up
-            if cluster.load().workers:
-                alive = time.monotonic()
-            # twice, for the workers to write down why
-            elif (given_up and before) or time.monotonic() - alive > patience:
-                log.error("all workers are gone: giving up")
-                cluster.client.close()
-                return
+    def look() -> bool:
+        nonlocal alive, given_up
+        given_up, before = _given_up(dask_cluster), given_up
+        if cluster.load().workers:
+            alive = time.monotonic()
+        # twice, for the workers to write down why
+        elif (given_up and before) or time.monotonic() - alive > patience:
+            log.error("all workers are gone: giving up")
+            cluster.client.close()
+            return True
+        return False
 
-    def guarded() -> None:
-        with contextlib.suppress(Exception):  # the cluster is being closed under our hands
-            watch()
-
-    thread = threading.Thread(target=guarded, name="hpcml-watchdog", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join(timeout=_CLOSE_TIMEOUT)
+    return looking("watchdog", look, _WATCH)
 
 
 def _given_up(dask_cluster: LocalCluster) -> bool:

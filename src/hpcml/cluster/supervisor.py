@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 from distributed.deploy.spec import SpecCluster
 
+from hpcml.cluster.background import looking
 from hpcml.cluster.handle import Cluster
 from hpcml.cluster.jobs import Jobs, WorkerJob
 
@@ -17,9 +17,6 @@ log = logging.getLogger(__name__)
 
 # Seconds between two questions to the batch scheduler: soon after something has changed, seldom when nothing does.
 _SOONEST, _LATEST = 1.0, 15.0
-
-# How long the supervisor's thread has to end, in seconds.
-_CLOSE_TIMEOUT = 5
 
 
 class Supervisor:
@@ -30,7 +27,7 @@ class Supervisor:
         self._replacements = jobs.request.replacements
         # jobs that have ended and been replaced, or not; and how many have been asked for altogether
         self._settled: set[str] = set()
-        self._asked = 1 if jobs.request.hold is not None else jobs.request.jobs
+        self._asked = jobs.request.first_jobs
         self._latest = min(_LATEST, jobs.request.hold / 2) if jobs.request.hold else _LATEST
         # by job, since when its workers have had nothing to do
         self._idle: dict[str, float] = {}
@@ -143,26 +140,15 @@ class Supervisor:
         """Tell whether no worker can come any more: all jobs that were asked for were submitted, and have ended."""
         return len(self._jobs.all) >= self._asked and not self._jobs.alive
 
-    @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self) -> AbstractContextManager[None]:
         """Go on looking, in a thread of its own."""
-        end = threading.Event()
 
-        def watch() -> None:
-            while not end.wait(0.5):
-                try:
-                    self.step()
-                except Exception:
-                    log.exception("looking after the worker jobs failed; it is tried again")
-                if self.hopeless():
-                    log.error("all worker jobs have ended, and none will come: giving up")
-                    self._cluster.client.close()
-                    return
+        def look() -> bool:
+            self.step()
+            if self.hopeless():
+                log.error("all worker jobs have ended, and none will come: giving up")
+                self._cluster.client.close()
+                return True
+            return False
 
-        thread = threading.Thread(target=watch, name="hpcml-supervisor", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            end.set()
-            thread.join(timeout=_CLOSE_TIMEOUT)
+        return looking("supervisor", look, 0.5)

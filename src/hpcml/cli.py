@@ -9,13 +9,14 @@ import os
 import shlex
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpcml import __version__, display, interrupt, runs
-from hpcml.errors import Cancelled, ConfigError, HpcmlError, nearest
+from hpcml.errors import Cancelled, ConfigError, HpcmlError, Interrupted, nearest
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,62 @@ def run(args: list[str]) -> int:
     spec = composed.build()
     # Dask and scikit-learn: not before the config is known to be right
     from hpcml import launcher
+    from hpcml.record import Origin
 
-    origin = launcher.Origin(["hpcml", "run", *args], composed.overrides, composed.choices, composed.config)
-    display.show_summary(display.console(), launcher.run(spec, origin=origin))
+    # not for what is started from within the run
+    directory = os.environ.pop(runs.RUN_VARIABLE, None)
+    adopted = None if directory is None else runs.adopt(directory)
+    origin = Origin(["hpcml", "run", *args], composed.overrides, composed.choices, composed.config)
+    display.show_summary(display.console(), launcher.run(spec, origin=origin, adopted=adopted))
     return 0
+
+
+def submit(args: list[str]) -> int:
+    """Submit a run whose head lives in a job, and say its ids; with --wait, follow it to its end."""
+    from hpcml.config.compose import compose
+
+    wait, after, args = _submit_options(args)
+    composed = compose("hpcml submit", args)
+    if composed is None:
+        return 0
+    spec = composed.build()
+    from hpcml import submission
+    from hpcml.record import Origin, from_json
+
+    # as they were typed: the job composes them again
+    origin = Origin(["hpcml", "submit", *args], args, composed.choices, composed.config)
+    submitted = submission.submit(spec, origin, after)
+    console = display.console()
+    display.show_submitted(console, submitted)
+    if not wait:
+        return 0
+    try:
+        ended = submission.follow(submitted, lambda text: display.line(console, f"{time.strftime('%H:%M:%S')} {text}"))
+    except Cancelled as cancelled:
+        print(f"{cancelled}: run {submitted.paths.run_id} goes on, in job {submitted.job}", file=sys.stderr)
+        return cancelled.exit_code
+    display.show_summary(console, from_json(ended))
+    if ended["error"]:
+        display.show_error(display.console(stderr=True), HpcmlError(*ended["error"].split("\n")))
+    return int(ended["exit_code"])
+
+
+def _submit_options(args: list[str]) -> tuple[bool, str | None, list[str]]:
+    """Take out what is hpcml's own: --wait, and --after RUN or --after=RUN."""
+    wait, after, rest = False, None, []
+    words = iter(args)
+    for word in words:
+        if word == "--wait":
+            wait = True
+        elif word == "--after":
+            after = next(words, "")
+        elif word.startswith("--after="):
+            after = word.partition("=")[2]
+        else:
+            rest.append(word)
+    if after == "":
+        raise ConfigError("--after: of which run, or which job?", "type hpcml submit --after RUN ...")
+    return wait, after, rest
 
 
 def plan(args: list[str]) -> int:
@@ -72,6 +125,7 @@ def plan(args: list[str]) -> int:
 
 def list_runs(args: list[str]) -> int:
     """Show the runs below the known scratch roots."""
+    from hpcml import heads
     from hpcml.record import summarise
 
     parser = _parser("list", "Show your runs.")
@@ -80,6 +134,7 @@ def list_runs(args: list[str]) -> int:
     known = list(runs.find_all(runs.roots(options.scratch)))
     most = len(known) if options.json and options.n is None else max(0, 20 if options.n is None else options.n)
     found = [summarise(paths) for paths in known[len(known) - min(most, len(known)) :]]
+    heads.look_up(found)
     if options.json:
         print(json.dumps(found, indent=2))
     elif known:
@@ -93,12 +148,14 @@ def list_runs(args: list[str]) -> int:
 
 def status(args: list[str]) -> int:
     """Show one run."""
+    from hpcml import heads
     from hpcml.record import summarise
 
     parser = _parser("status", "Show one run.")
     parser.add_argument("run", help="its id, a part of it, its directory, or 'last'")
     options = parser.parse_args(args)
     found = summarise(runs.find(options.run, options.scratch))
+    heads.look_up([found])
     if options.json:
         print(json.dumps(found, indent=2))
     else:
@@ -111,7 +168,13 @@ def clean(args: list[str]) -> int:
     from hpcml import leftovers
 
     options = _parser("clean", "Delete worker jobs of runs whose head was killed.").parse_args(args)
-    found = list(leftovers.find(options.scratch))
+    every = list(leftovers.find(options.scratch, ask=True))
+    for leftover in every:
+        if leftover.elsewhere:
+            print(
+                f"{leftover.paths.run_id}: its head may be on {leftover.elsewhere}: hpcml clean there", file=sys.stderr
+            )
+    found = [leftover for leftover in every if not leftover.elsewhere]
     left = {leftover.paths.run_id: leftovers.clean(leftover) for leftover in found}
     if options.json:
         print(json.dumps(left, indent=2))
@@ -149,6 +212,9 @@ def completion(args: list[str]) -> int:
 
 VERBS = {
     "run": Verb("run a config to its end: hpcml run experiment=digits_svc", run, composes=True),
+    "submit": Verb(
+        "submit a run whose head lives in a job: hpcml submit [--wait] [--after RUN] ...", submit, composes=True
+    ),
     "plan": Verb("check a config and say what it would do; starts nothing", plan, composes=True),
     "list": Verb("show your runs", list_runs),
     "status": Verb("show one run: hpcml status last", status),
@@ -181,7 +247,7 @@ def main(argv: Sequence[str]) -> int:
     Returns
     -------
     int
-        0 done, 1 failed, 2 bad request, 128 + signal when cancelled.
+        0 done, 1 failed, 2 bad request, 75 interrupted, 128 + signal when cancelled.
     """
     if not argv or argv[0] in {"-h", "--help", "help"}:
         print(_usage())
@@ -199,6 +265,10 @@ def main(argv: Sequence[str]) -> int:
             if name not in {"clean", "completion"}:
                 _name_leftovers()
             return VERBS[name].main(args)
+    except Interrupted as interrupted:
+        where = f"; log: {interrupted.log}" if interrupted.log else ""
+        print(f"stopped before the walltime ended; what was computed is saved{where}", file=sys.stderr)
+        return interrupted.exit_code
     except Cancelled as cancelled:
         where = f"; log: {cancelled.log}" if cancelled.log else ""
         print(f"cancelled by {cancelled}; nothing of it is left running{where}", file=sys.stderr)

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from hpcml.plan import Plan
     from hpcml.record import Record
     from hpcml.runs import RunPaths
+    from hpcml.submission import Submitted
 
-_COLOURS = {"DONE": "green", "RUNNING": "cyan", "FAILED": "red", "CANCELLED": "yellow", "LOST": "red"}
+_COLOURS = {"DONE": "green", "RUNNING": "cyan", "FAILED": "red", "CANCELLED": "yellow", "INTERRUPTED": "yellow",
+            "LOST": "red", "SUBMITTED": "cyan"}  # fmt: skip
 
 _COLOURS_OF = {"error": "bold red", "warning": "yellow"}
 _TITLES = {
@@ -94,6 +96,20 @@ def _me() -> str:
     return f"{getpass.getuser()}@{socket.getfqdn()}"
 
 
+def show_submitted(console: Console, submitted: Submitted) -> None:
+    """Say what was submitted, and what to type next."""
+    line(console, f"run {submitted.paths.run_id}")
+    lines = {
+        "head job": submitted.job,
+        "results": str(submitted.paths.root),
+        "log": str(submitted.paths.head_log),
+        "next": f"hpcml status {submitted.paths.run_id}",
+    }
+    pairs(console, lines)
+    for note in submitted.notes:
+        line(console, f"  note: {note}", "yellow")
+
+
 def show_summary(console: Console, record: Record) -> None:
     """Say what came out, where it lies, and what to type next."""
     line(console, f"{record.state} {record.run} in {format_seconds(record.wall_s)}", _COLOURS[record.state])
@@ -159,6 +175,8 @@ def show_run(console: Console, run: Mapping[str, Any]) -> None:
         "wall time": _duration(run["wall_s"]),
         "units": _units(run),
     }
+    if run["head_job"]:
+        lines["head job"] = f"{run['head_job']}{': ' + run['note'] if run['note'] else ''}"
     if run["workers"] and run["threads"]:
         lines["cluster"] = f"workers x threads: {run['workers']} x {run['threads']}"
     if run["core_s_allocated"]:

@@ -10,6 +10,7 @@
     |- WorkloadError            the workload failed; may carry what it had computed
     `- ResultsError             results could not be written where they belong
     Cancelled (BaseException)   SIGINT, SIGTERM or SIGHUP; exit code 128 + signal
+    `- Interrupted              the job that the head is in is about to end; exit code 75
 """
 
 from __future__ import annotations
@@ -95,6 +96,14 @@ class Cancelled(BaseException):
     @property
     def exit_code(self) -> int:
         return 128 + self.signum
+
+
+class Interrupted(Cancelled):
+    """Raised in the main thread by SIGALRM: the job that the head is in is about to reach its walltime."""
+
+    @property
+    def exit_code(self) -> int:
+        return 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 def nearest(word: str, choices: Iterable[str], most: int = 3) -> str:

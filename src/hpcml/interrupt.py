@@ -1,4 +1,7 @@
-"""Signals: SIGINT, SIGTERM and SIGHUP end a run in order, and never in the middle of a write."""
+"""Signals: SIGINT, SIGTERM and SIGHUP end a run in order, and never in the middle of a write.
+
+So does SIGALRM, the alarm that a head sets for itself before its job's walltime ends.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from hpcml.errors import Cancelled
+from hpcml.errors import Cancelled, Interrupted
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 
 
 class _State:
@@ -20,16 +23,22 @@ class _State:
     holds = 0
     pending: int | None = None
     closing = False
+    hurried = False
 
 
 def _handle(signum: int, _frame: FrameType | None) -> None:
+    _State.hurried = _State.hurried or signum != signal.SIGALRM
     if _State.closing:
         # Every step of closing down has a deadline: a second Ctrl-C must not cut it short and leave workers behind.
         return
     if _State.holds:
         _State.pending = _State.pending or signum
         return
-    raise Cancelled(signum)
+    raise _error(signum)
+
+
+def _error(signum: int) -> Cancelled:
+    return Interrupted(signum) if signum == signal.SIGALRM else Cancelled(signum)
 
 
 @contextlib.contextmanager
@@ -69,7 +78,7 @@ def release() -> None:
     _State.holds -= 1
     if _State.pending is not None and not _State.holds and not _State.closing:
         pending, _State.pending = _State.pending, None
-        raise Cancelled(pending)
+        raise _error(pending)
 
 
 @contextlib.contextmanager
@@ -91,7 +100,25 @@ def closing() -> None:
 
 def reopen() -> None:
     """Say that a run begins: signals count again."""
-    _State.closing, _State.pending = False, None
+    _State.closing, _State.pending, _State.hurried = False, None, False
+
+
+def hurried() -> bool:
+    """Tell whether somebody has sent a signal: PBS kills a job that it has told to end 10 seconds later."""
+    return _State.hurried
+
+
+@contextlib.contextmanager
+def alarm(seconds: float | None) -> Iterator[None]:
+    """Raise :class:`Interrupted` in the main thread if the block takes longer; None: never."""
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.setitimer(signal.ITIMER_REAL, max(0.001, seconds))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @contextlib.contextmanager

@@ -5,50 +5,37 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import signal
-import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 from distributed import CancelledError, KilledWorker
 from rich.console import Console
 
 from hpcml import display, interrupt, record, results, runs
+from hpcml.batch.ledger import HEAD, Ledger
+from hpcml.batch.ownjob import OwnJob, own_job
 from hpcml.batch.request import Request
+from hpcml.batch.scheduler import spoken_to
 from hpcml.cluster import Cluster, open_cluster
 from hpcml.describe import describe
-from hpcml.errors import Cancelled, ConfigError, HpcmlError, ResultsError, WorkloadError
+from hpcml.errors import Cancelled, ConfigError, HpcmlError, Interrupted, ResultsError, WorkloadError
 from hpcml.files import write_text
 from hpcml.logs import run_log
 from hpcml.plan import check, describe_run, propose, scratch
 from hpcml.progress import watching
-from hpcml.record import Record, State
+from hpcml.record import Origin, Record, State
 from hpcml.runs import RunPaths
 from hpcml.spec import RunSpec
+from hpcml.units import format_seconds
 from hpcml.workloads.base import Outcome, Units
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a spec came from; goes into the manifest.
-
-    Parameters
-    ----------
-    config : mapping or None
-        The resolved config; None: described from the spec's objects.
-    choices : mapping
-        The option chosen of each config group.
-    """
-
-    argv: Sequence[str] = field(default_factory=lambda: sys.argv)
-    overrides: Sequence[str] = ()
-    choices: Mapping[str, str | None] = field(default_factory=dict)
-    config: Mapping[str, Any] | None = None
+# How long before the end of its job a head stops, in seconds: to save what there is, and see the worker jobs gone. A
+# twentieth of the walltime, within these limits, and never more than a quarter of it.
+_MARGIN = (30, 120)
 
 
 @dataclass
@@ -62,6 +49,9 @@ class _Run:
     outcome: Outcome = field(default_factory=Outcome)
     model: str | None = None
     warnings: list[str] = field(default_factory=list)
+    # the batch job that the head is in, and when that ends, in seconds since the epoch
+    job: OwnJob | None = None
+    ends: float | None = None
 
     def record(self, state: State, exit_code: int, error: str | None) -> Record:
         ended = time.time()
@@ -87,7 +77,9 @@ class _Run:
         )
 
 
-def run(spec: RunSpec, *, origin: Origin | None = None, console: Console | None = None) -> Record:
+def run(
+    spec: RunSpec, *, origin: Origin | None = None, console: Console | None = None, adopted: RunPaths | None = None
+) -> Record:
     """Run a workload on a cluster and write its results to a new run directory.
 
     Parameters
@@ -98,6 +90,8 @@ def run(spec: RunSpec, *, origin: Origin | None = None, console: Console | None 
         Where the spec came from, for the manifest.
     console : Console or None
         Where progress goes; None: standard error.
+    adopted : RunPaths or None
+        The run directory that `hpcml submit` has made for this run; None: one is made.
 
     Returns
     -------
@@ -121,7 +115,7 @@ def run(spec: RunSpec, *, origin: Origin | None = None, console: Console | None 
         )
     with interrupt.installed() as ours:
         try:
-            return _run(spec, origin or Origin(), console or display.console(stderr=True))
+            return _run(spec, origin or Origin(), console or display.console(stderr=True), adopted)
         except Cancelled as cancelled:
             if not ours:
                 raise
@@ -131,7 +125,9 @@ def run(spec: RunSpec, *, origin: Origin | None = None, console: Console | None 
             raise SystemExit(cancelled.exit_code) from cancelled
 
 
-def _run(spec: RunSpec, origin: Origin, console: Console) -> Record:
+def _run(spec: RunSpec, origin: Origin, console: Console, adopted: RunPaths | None) -> Record:
+    if adopted is not None:
+        spec = replace(spec, scratch=str(adopted.root.parent))
     proposed = propose(spec, here=True)
     if proposed is not None:
         proposed.refuse()
@@ -139,7 +135,7 @@ def _run(spec: RunSpec, origin: Origin, console: Console) -> Record:
     interrupt.reopen()
     interrupt.hold()  # until the run directory is under the protection of the try below
     try:
-        current = _Run(runs.create(scratch(spec)), time.time(), Units(0))
+        current = _Run(adopted or runs.create(scratch(spec)), time.time(), Units(0))
     except BaseException:
         interrupt.closing()
         interrupt.release()
@@ -147,11 +143,12 @@ def _run(spec: RunSpec, origin: Origin, console: Console) -> Record:
     with run_log(current.paths.log):
         try:
             interrupt.release()
-            told = {"argv": origin.argv, "overrides": origin.overrides, "choices": origin.choices, "git": git}
-            record.write_manifest(current.paths, current.started, told)
+            record.write_manifest(current.paths, current.started, origin, git)
             write_text(current.paths.config, yaml.safe_dump(origin.config or describe(spec), sort_keys=False))
-            _execute(spec, proposed.request if proposed else None, current, console)
-            interrupt.closing()
+            current.job = own_job(spec.site)
+            with interrupt.alarm(_time_left(current)):
+                _execute(spec, proposed.request if proposed else None, current, console)
+                interrupt.closing()
             ended = current.record("DONE", 0, None)
         except BaseException as error:
             interrupt.closing()
@@ -166,6 +163,24 @@ def _run(spec: RunSpec, origin: Origin, console: Console) -> Record:
     return ended
 
 
+def _time_left(current: _Run) -> float | None:
+    """Tell how long the run may take, in seconds; None: as long as it likes, or nobody knows."""
+    current.ends = None if current.job is None else current.job.ends()
+    if current.ends is None:
+        return None
+    left = current.ends - time.time()
+    margin = min(max(_MARGIN[0], left / 20), _MARGIN[1], left / 4)
+    log.info("this job ends in %s; the run stops %d s before", format_seconds(left), margin)
+    return left - margin
+
+
+def _note_head(current: _Run, request: Request) -> None:
+    """Have the ledger know the job that this head is in: others ask the scheduler about it."""
+    if current.job is not None:
+        facts = {"scheduler": current.job.batch.name, "site": spoken_to(request.site)}
+        Ledger(current.paths.ledger).note("submitted", HEAD, id=current.job.id, **facts)
+
+
 def _execute(spec: RunSpec, request: Request | None, current: _Run, console: Console) -> None:
     checked = check(spec)
     inputs, current.units.total, current.warnings = checked.inputs, checked.units, checked.warnings
@@ -174,7 +189,9 @@ def _execute(spec: RunSpec, request: Request | None, current: _Run, console: Con
     def say(text: str) -> None:
         display.line(console, f"{time.strftime('%H:%M:%S')} {text}")
 
-    with open_cluster(spec.cluster, request, current.paths, say) as cluster:
+    if request is not None:
+        _note_head(current, request)
+    with open_cluster(spec.cluster, request, current.paths, current.ends, say) as cluster:
         current.cluster = cluster
         display.show_cluster(console, cluster)
         with watching(cluster, current.units, console, current.paths.progress):
@@ -182,6 +199,12 @@ def _execute(spec: RunSpec, request: Request | None, current: _Run, console: Con
                 current.outcome = spec.workload.run(inputs, cluster.client, current.units)
             except BaseException as error:
                 _save_what_there_is(spec, current, error)
+                if cluster.gave_up is not None:
+                    raise WorkloadError(
+                        f"no workers are left: {cluster.gave_up}",
+                        *cluster.last_words(),
+                        f"their logs are in {current.paths.worker_logs}",
+                    ) from error
                 if _workers_died(error):
                     raise WorkloadError(
                         f"the workers died, again and again or all at once; {cluster.first_error()}",
@@ -234,6 +257,9 @@ def _workers_died(error: BaseException | None) -> bool:
 def _record_failure(current: _Run, failure: BaseException) -> Record:
     if isinstance(failure, HpcmlError):
         return current.record("FAILED", failure.exit_code, str(failure))
+    if isinstance(failure, Interrupted):
+        text = "stopped before the walltime of the head's job ended"
+        return current.record("INTERRUPTED", failure.exit_code, text)
     code = failure.exit_code if isinstance(failure, Cancelled) else 128 + signal.SIGINT
     return current.record("CANCELLED", code, f"cancelled by {failure}" if str(failure) else "interrupted")
 

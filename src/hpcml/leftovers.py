@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hpcml import runs
+from hpcml import heads, runs
 from hpcml.batch import ledger
 from hpcml.batch.scheduler import again
 from hpcml.record import summarise
@@ -14,23 +15,45 @@ from hpcml.runs import RunPaths
 
 @dataclass(frozen=True)
 class Leftover:
-    """A run that has ended, and the batch jobs that its ledger has no end of."""
+    """A run that has ended, and the batch jobs that its ledger has no end of.
+
+    Parameters
+    ----------
+    elsewhere : str or None
+        The host that may still have the run's head: then it is not to be touched from here.
+    """
 
     paths: RunPaths
     left: ledger.Left
+    elsewhere: str | None = None
 
     def __str__(self) -> str:
         jobs = " ".join(self.left.jobs.values()) or "none that is known by its id"
         return f"run {self.paths.run_id} could not delete its worker jobs; those that may be left: {jobs}"
 
 
-def find(scratch: str | None = None) -> Iterator[Leftover]:
-    """List the runs of this user that have ended with jobs in their ledgers; asks no scheduler."""
+def find(scratch: str | None = None, ask: bool = False) -> Iterator[Leftover]:
+    """List the runs of this user that have ended with jobs in their ledgers.
+
+    Parameters
+    ----------
+    ask : bool
+        Ask the scheduler about the jobs of heads on other hosts; else only what this host knows counts.
+    """
     for paths in runs.find_all(runs.roots(scratch)):
-        if paths.ledger.exists():
-            left = ledger.read(paths.ledger)
-            if left.anything and summarise(paths)["state"] != "RUNNING":
-                yield Leftover(paths, left)
+        if not paths.ledger.exists():
+            continue
+        left = ledger.read(paths.ledger)
+        if not left.anything:
+            continue
+        found = summarise(paths)
+        if ask:
+            heads.look_up([found])
+        if found["state"] == "UNKNOWN" and found["host"] != socket.gethostname():
+            if ask:
+                yield Leftover(paths, left, found["host"] or "another host")
+        elif found["state"] not in {"RUNNING", "SUBMITTED"}:
+            yield Leftover(paths, left)
 
 
 def clean(leftover: Leftover) -> list[str]:

@@ -12,13 +12,12 @@ from typing import Any
 from hpcml import data, results, runs
 from hpcml.batch import proposal
 from hpcml.batch.complaint import Complaint
+from hpcml.batch.ownjob import in_job
 from hpcml.batch.proposal import Proposal
 from hpcml.cluster import local_size
 from hpcml.errors import ConfigError, DataError
 from hpcml.spec import AllocationSpec, BatchSpec, LocalSpec, RunSpec, default_scratch
 from hpcml.workloads.base import Inputs
-
-NO_ALLOCATION = "cluster=allocation: this version plans allocations, and does not start workers in one yet"
 
 
 @dataclass(frozen=True)
@@ -120,8 +119,11 @@ def propose(spec: RunSpec, here: bool) -> Proposal | None:
     """
     if not isinstance(spec.cluster, BatchSpec):
         return None
-    if here and isinstance(spec.cluster, AllocationSpec):
-        raise ConfigError(NO_ALLOCATION, "use cluster=pbs or slurm")
+    if here and isinstance(spec.cluster, AllocationSpec) and not in_job():
+        raise ConfigError(
+            "cluster=allocation: head and workers live in one batch job, and this process is in none",
+            "submit it: hpcml submit instead of hpcml run",
+        )
     return proposal.propose(spec, scratch(spec), data.paths(spec.data), here)
 
 
@@ -144,8 +146,6 @@ def plan(spec: RunSpec) -> Plan:
             found["cluster"] = str(local_size(spec.cluster))
         return Plan({**found, **lines}, None, [])
     complaints = list(proposed.complaints)
-    if isinstance(spec.cluster, AllocationSpec):
-        complaints.append(Complaint(NO_ALLOCATION, "use cluster=pbs or slurm", "hpcml plan", severity="warning"))
     if proposed.errors:
         return Plan(lines, proposed, complaints)
     elsewhere = not proposed.request.site.is_here(proposed.request.scheduler)

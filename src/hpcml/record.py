@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from hpcml import __version__
 from hpcml.files import write_json
 from hpcml.runs import RunPaths, read_json
 
-State = Literal["DONE", "FAILED", "CANCELLED"]
+State = Literal["DONE", "FAILED", "CANCELLED", "INTERRUPTED"]
 
 
 @dataclass(frozen=True)
@@ -74,26 +74,80 @@ class Record:
         write_json(paths.record, asdict(self))
 
 
-def write_manifest(paths: RunPaths, started: float, origin: Mapping[str, Any]) -> None:
+@dataclass(frozen=True)
+class Origin:
+    """Where a spec came from; goes into the manifest.
+
+    Parameters
+    ----------
+    config : mapping or None
+        The resolved config; None: described from the spec's objects.
+    choices : mapping
+        The option chosen of each config group.
+    """
+
+    argv: Sequence[str] = field(default_factory=lambda: sys.argv)
+    overrides: Sequence[str] = ()
+    choices: Mapping[str, str | None] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
+
+
+def from_json(found: Mapping[str, Any]) -> Record:
+    """Make a record of what record.json says."""
+    return Record(**{name.name: found[name.name] for name in fields(Record)})
+
+
+def never_began(paths: RunPaths, started: float, error: str) -> Record:
+    """Make the record of a run whose head job was refused."""
+    return Record(
+        run=paths.run_id,
+        path=str(paths.root),
+        state="FAILED",
+        exit_code=1,
+        error=error,
+        started=started,
+        ended=time.time(),
+        wall_s=time.time() - started,
+        workers=0,
+        threads=0,
+        core_s_allocated=0.0,
+        core_s_busy=0.0,
+        units_done=0,
+        units_total=0,
+        jobs=[],
+        metrics={},
+        summary={},
+        warnings=[],
+    )
+
+
+def write_manifest(paths: RunPaths, started: float, origin: Origin, git: Any, begun: bool = True) -> None:
     """Write manifest.json: enough to know later what ran, where, and from which code.
 
     Parameters
     ----------
     started : float
         Seconds since the epoch.
-    origin : mapping
-        ``argv``, ``overrides``, ``choices`` and ``git`` (see :func:`git_state`).
+    git : dict or None
+        Of :func:`git_state`.
+    begun : bool
+        False: the run is submitted, and its head writes the manifest again when it begins.
     """
+    submitted = read_json(paths.manifest).get("submitted")
+    here = {"host": socket.gethostname(), "time": started}
+    process = {"pid": os.getpid(), "process_started": psutil.Process().create_time()}
     write_json(
         paths.manifest,
         {
             "run": paths.run_id,
-            **origin,
+            "argv": origin.argv,
+            "overrides": origin.overrides,
+            "choices": origin.choices,
+            "git": git,
             "cwd": str(Path.cwd()),
             "started": started,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "process_started": psutil.Process().create_time(),
+            "host": here["host"],
+            **({"submitted": here} if not begun else process | ({"submitted": submitted} if submitted else {})),
             "user": _user(),
             "hpcml": __version__,
             "python": platform.python_version(),
@@ -137,8 +191,9 @@ def git_state(directory: Path) -> dict[str, Any] | None:
 def summarise(paths: RunPaths) -> dict[str, Any]:
     """Describe a run for `hpcml list` and `hpcml status`, whatever state it is in.
 
-    The state is the record's. Without one it is RUNNING when this host still has the run's process, LOST when it has
-    not (killed before it could write a record), and UNKNOWN when the run is another host's.
+    The state is the record's. Without one it is SUBMITTED when no head has begun, RUNNING when this host still has the
+    run's process, LOST when it has not (killed before it could write a record), and UNKNOWN when the run is another
+    host's; :func:`hpcml.heads.look_up` asks the scheduler about those.
     """
     manifest, record = read_json(paths.manifest), read_json(paths.record)
     progress = read_json(paths.progress)
@@ -163,6 +218,8 @@ def summarise(paths: RunPaths) -> dict[str, Any]:
         "error": record.get("error"),
         "warnings": record.get("warnings") or [],
         "exit_code": record.get("exit_code"),
+        "head_job": None,
+        "note": None,
         "host": manifest.get("host"),
         "user": manifest.get("user"),
         "git": manifest.get("git"),
@@ -175,6 +232,8 @@ def _program(manifest: Mapping[str, Any]) -> str:
 
 
 def _guess(manifest: Mapping[str, Any]) -> str:
+    if manifest and "pid" not in manifest:
+        return "SUBMITTED"
     if not manifest or manifest.get("host") != socket.gethostname():
         return "UNKNOWN"
     try:

@@ -15,6 +15,9 @@ from typing import Any
 
 from hpcml.errors import ConfigError, ScratchError, nearest
 
+# In the environment of a head job: the directory that `hpcml submit` has made for the run.
+RUN_VARIABLE = "HPCML_RUN"
+
 _RUN_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")
 
 # What a run writes besides its results (config, manifest, log, record) stays below this many bytes.
@@ -159,6 +162,22 @@ def create(scratch: str | os.PathLike[str] | None) -> RunPaths:
     paths = RunPaths(path)
     _check_space(paths)
     _remember(root)
+    return paths
+
+
+def adopt(directory: str) -> RunPaths:
+    """Take over the run directory that `hpcml submit` has made; a run begins once.
+
+    Raises
+    ------
+    ConfigError
+        If it is none, or its run has begun.
+    """
+    paths = RunPaths(Path(directory))
+    manifest = read_json(paths.manifest)
+    if "submitted" not in manifest or "pid" in manifest:
+        reason = "that run has begun already" if manifest else "no run was submitted with it"
+        raise ConfigError(f"{RUN_VARIABLE}={directory}: {reason}", "the variable is for head jobs; elsewhere: unset it")
     return paths
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpcml.errors import ConfigError
-from hpcml.site import Site
+from hpcml.site import MISSING, Site
 from hpcml.units import parse_size
 
 MODEL_FORMATS = ("skops", "joblib", "none")
@@ -112,12 +112,10 @@ class BatchSpec(ClusterSpec):
     min_workers: int | None = None
     # how long the workers of a job that runs may take to come, in seconds
     start_timeout: int = 300
-    # worker jobs that may be submitted in place of lost ones; null: twice as many as jobs
+    # lost worker jobs, or nodes' workers, that may be started anew; null: twice as many as there are
     replacements: int | None = None
-    # begin with one job, submit more, up to as many as were asked for, while there is work for them, and delete those
-    # that have been idle for as long as hold says
-    adaptive: bool = False
-    hold: str = "00:05:00"
+    # no more is submitted than this pays for, in the site's unit: SU on Gadi, else core-hours; null: no such limit
+    max_cost: float | None = None
     # tls: every connection needs a certificate of the run; none: anybody on the network can run code as you
     security: str = "tls"
     # false: what only breaks a limit that the site may have changed is a warning
@@ -129,19 +127,25 @@ class BatchSpec(ClusterSpec):
 
 
 @dataclass
-class PbsSpec(BatchSpec):
-    """Worker jobs of PBS, each on one node."""
+class JobsSpec(BatchSpec):
+    """Worker jobs, each on one node."""
 
     # how many worker jobs
     jobs: int = 1
+    # begin with one job, submit more, up to as many as were asked for, while there is work for them, and delete those
+    # that have been idle for as long as hold says
+    adaptive: bool = False
+    hold: str = "00:05:00"
 
 
 @dataclass
-class SlurmSpec(BatchSpec):
-    """Worker jobs of Slurm, each on one node."""
+class PbsSpec(JobsSpec):
+    """Worker jobs of PBS, each on one node."""
 
-    # how many worker jobs
-    jobs: int = 1
+
+@dataclass
+class SlurmSpec(JobsSpec):
+    """Worker jobs of Slurm, each on one node."""
 
 
 @dataclass
@@ -152,8 +156,31 @@ class AllocationSpec(BatchSpec):
     nodes: int = 1
 
 
+@dataclass
+class AttachSpec(ClusterSpec):
+    """A Dask cluster that runs already, and goes on afterwards: nothing of it is started, watched or ended."""
+
+    # the file that its scheduler has written: dask scheduler --scheduler-file
+    scheduler_file: str = MISSING
+    # PEM files for a scheduler of tls://; null: those of your own Dask config, distributed.comm.tls
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    # the workload begins when so many workers are there
+    min_workers: int = 1
+    # how long that may take, in seconds
+    start_timeout: int = 300
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("tls_ca", "tls_cert", "tls_key") if getattr(self, name)]
+        if given and len(given) < 3:
+            lacking = sorted({"tls_ca", "tls_cert", "tls_key"} - set(given))
+            raise ConfigError(f"cluster.{given[0]} is set without {' and '.join(lacking)}", "TLS takes all three")
+
+
 CLUSTERS: dict[str, type[ClusterSpec]] = {
     "local": LocalSpec, "pbs": PbsSpec, "slurm": SlurmSpec, "allocation": AllocationSpec,
+    "attach": AttachSpec,
 }  # fmt: skip
 
 

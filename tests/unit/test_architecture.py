@@ -16,7 +16,8 @@ import yaml
 import hpcml
 from hpcml.config.compose import compose
 from hpcml.data import ArrayFile, TableFile
-from hpcml.launcher import Origin, run
+from hpcml.launcher import run
+from hpcml.record import Origin
 from hpcml.spec import HeadSpec, LocalSpec, RunSpec
 from hpcml.workloads.search import Search
 
@@ -29,27 +30,29 @@ ALLOWED = {
     "__init__": {"data", "errors", "launcher", "record", "spec", "workloads"},  # for type checkers only
     "__main__": {"cli"},
     "cli": {
-        "__init__", "completion", "config", "display", "errors", "interrupt", "launcher", "leftovers", "plan", "record",
-        "runs",
+        "__init__", "completion", "config", "display", "errors", "heads", "interrupt", "launcher", "leftovers", "plan",
+        "record", "runs", "submission",
     },
     "completion": {"config", "runs"},
     "config": {"config", "errors", "runs", "site", "spec", "targets"},
     "launcher": {
-        "batch",
-        "cluster", "describe", "display", "errors", "files", "interrupt", "logs", "plan", "progress", "record",
-        "results", "runs", "spec", "workloads",
+        "batch", "cluster", "describe", "display", "errors", "files", "interrupt", "logs", "plan", "progress", "record",
+        "results", "runs", "spec", "units", "workloads",
     },
     "plan": {"batch", "cluster", "data", "errors", "results", "runs", "spec", "workloads"},
     "cluster": {"batch", "cluster", "errors", "files", "interrupt", "runs", "spec", "units"},
     "batch": {"batch", "errors", "runs", "site", "spec", "units"},
-    "display": {"cluster", "errors", "plan", "record", "runs", "units"},  # cluster, plan: for type checkers only
+    "display": {"cluster", "errors", "plan", "record", "runs", "submission", "units"},  # for type checkers only
     "progress": {"cluster", "files", "units", "workloads"},  # cluster, workloads: for type checkers only
     "results": {"errors", "files", "runs", "workloads"},
     "record": {"__init__", "files", "runs"},
     "workloads": {"data", "errors", "files", "targets", "workloads"},
     "data": {"data", "errors"},
     "describe": {"files"},
-    "leftovers": {"batch", "record", "runs"},
+    "heads": {"batch", "record", "runs"},
+    "leftovers": {"batch", "heads", "record", "runs"},
+    "submission": {"batch", "errors", "files", "plan", "record", "runs", "spec"},
+    "worker": {"cluster"},
     "runs": {"errors"},
     "spec": {"errors", "site", "units"},
     "site": {"errors", "units"},
@@ -141,6 +144,7 @@ NEEDED = {
     ("model", "custom"): ["model._target_=sklearn.svm.LinearSVC"],
     **{("cluster", kind): ["site=generic_pbs"] for kind in ("pbs", "allocation")},
     ("cluster", "slurm"): ["site=generic_slurm"],
+    ("cluster", "attach"): ["cluster.scheduler_file=scheduler.json"],
     ("workload", "custom"): ["workload._target_=hpcml.workloads.search.Search"],
 }
 

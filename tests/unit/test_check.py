@@ -63,6 +63,7 @@ WRONG = [
     Wrong("polaris", P + "cluster.queue=prod", "cluster.queue=prod: prod takes jobs of 10 nodes at least, and a worker job lives on one", "cluster=allocation cluster.nodes=10"),
     Wrong("gadi", P + "cluster.jobs=0", "cluster.jobs=0: must be 1 or more", "cluster.jobs=1"),
     Wrong("gadi", P + "cluster.min_workers=100", "cluster.min_workers=100: only 48 workers are asked for", "cluster.min_workers=48"),
+    Wrong("gadi", P + "cluster.jobs=4 cluster.max_cost=100", "cluster.max_cost=100: 4 worker jobs and the head cost 390 SU to their walltime", "cluster.max_cost=390"),
     Wrong("gadi", P + "cluster.threads=0", "cluster.threads=0: must be 1 or more", "cluster.threads=1"),
     Wrong("gadi", P + "cluster=allocation cluster.nodes=-1", "cluster.nodes=-1: must be 1 or more", "cluster.nodes=1"),
     # time

@@ -18,7 +18,7 @@ import pytest
 from hpcml import runs
 from hpcml.errors import ConfigError, ScratchError
 from hpcml.files import plain, replacing, write_json
-from hpcml.record import Record, git_state, summarise, write_manifest
+from hpcml.record import Origin, Record, git_state, summarise, write_manifest
 from hpcml.runs import RunPaths
 
 
@@ -120,8 +120,7 @@ class TestSummaries:
     def test_manifest(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         paths = runs.create(tmp_path)
-        told = {"argv": ["hpcml", "run"], "overrides": ["seed=1"], "choices": {"model": "svc"}, "git": None}
-        write_manifest(paths, 5.0, told)
+        write_manifest(paths, 5.0, Origin(["hpcml", "run"], ["seed=1"], {"model": "svc"}), None)
         found = json.loads(paths.manifest.read_text())
         assert found["argv"] == ["hpcml", "run"]
         assert found["overrides"] == ["seed=1"]
@@ -146,8 +145,13 @@ class TestSummaries:
     def test_states(self, tmp_path: Path) -> None:
         paths = runs.create(tmp_path)
         assert summarise(paths)["state"] == "UNKNOWN"
-        write_manifest(paths, 5.0, {"argv": ["job.py"]})
+        write_manifest(paths, 5.0, Origin(["job.py"]), None, begun=False)
+        assert summarise(paths)["state"] == "SUBMITTED"
+        assert runs.adopt(str(paths.root)) == paths
+        write_manifest(paths, 5.0, Origin(["job.py"]), None)
         assert summarise(paths)["state"] == "RUNNING"
+        with pytest.raises(ConfigError, match="has begun already"):
+            runs.adopt(str(paths.root))
         assert summarise(paths)["what"] == "job.py"
         manifest = json.loads(paths.manifest.read_text())
         write_json(paths.manifest, {**manifest, "process_started": psutil.Process().create_time() - 100})

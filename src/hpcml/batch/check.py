@@ -89,6 +89,20 @@ def _workers_can_live(request: Request) -> Iterator[Complaint]:
     )
 
 
+def _cost_is_covered(request: Request) -> Iterator[Complaint]:
+    cost, most = price(request), request.max_cost
+    needed = cost.head + cost.workers * request.first_jobs / request.jobs
+    if most is not None and needed > most:
+        what = f"{request.first_jobs} worker job{'s' if request.first_jobs > 1 else ''}"
+        if request.head is not None:
+            what += " and the head"
+        yield Complaint(
+            f"cluster.max_cost={most:g}: {what} cost {cost.show(needed)} to their walltime",
+            f"use cluster.max_cost={math.ceil(needed)}, fewer jobs, or a shorter cluster.walltime",
+            OWN_RULE,
+        )
+
+
 def _quorum_can_come(request: Request) -> Iterator[Complaint]:
     if request.min_workers > request.workers:
         yield Complaint(
@@ -290,4 +304,5 @@ RULES = (
     _scheduler_is_there, _project_is_known, _cores_are_shared_out, _workers_can_live, _quorum_can_come,
     _spill_has_a_disk, _walltime_is_meant, _storage_is_named, _worker_jobs_fit_the_queue, _scratch_is_shared,
     _head_outlives_workers, _head_can_live, _head_may_live_here, _head_waits_for_money, _wrapper_ignores,
+    _cost_is_covered,
 )  # fmt: skip

@@ -81,8 +81,13 @@ def price(request: Request) -> Price:
     )
 
 
+def cost_of(job: Job, seconds: float) -> float:
+    """Charge a job for so many seconds."""
+    return charge(job.limits, job.ncpus, job.mem, seconds / 3600, job.nodes)
+
+
 def _per_hour(job: Job) -> float:
-    return charge(job.limits, job.ncpus, job.mem, 1, job.nodes)
+    return cost_of(job, 3600)
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ def charged(job: Job, walltime_used: float, busy_core_s: float) -> Charged:
     busy_core_s : float
         Core-seconds in which a worker of the job computed a task: a task of a worker with four threads counts four.
     """
-    total = charge(job.limits, job.ncpus, job.mem, walltime_used / 3600, job.nodes)
+    total = cost_of(job, walltime_used)
     allocated = job.total_ncpus * walltime_used
     idle = 1 - min(1.0, busy_core_s / allocated) if allocated else 0.0
     return Charged(total, total * idle)

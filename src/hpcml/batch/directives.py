@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hpcml.batch.request import Environment, Job, Request
-from hpcml.runs import RunPaths
+from hpcml.runs import RUN_VARIABLE, RunPaths
 from hpcml.spec import THREAD_VARIABLES
 from hpcml.units import format_walltime, pbs_size
 
@@ -145,36 +145,60 @@ def worker_script(request: Request, paths: RunPaths, job: str) -> str:
     job : str
         The job's name in the run.
     """
+    header = directives(request.worker, request, paths.run_id, str(paths.job_log(job)))
+    return _script(lines(header, request.scheduler), _workers(request, paths, job))
+
+
+def workers_script(request: Request, paths: RunPaths, name: str, variables: Mapping[str, str]) -> str:
+    """Write what starts the workers of one node of an allocation.
+
+    Parameters
+    ----------
+    name : str
+        The node's name in the run.
+    variables : mapping of str to str
+        To export first.
+    """
+    exports = [f"export {key}={shlex.quote(value)}" for key, value in variables.items()]
+    # pbsdsh would hand the output to the job's
+    exports.append(f"exec >> {shlex.quote(str(paths.job_log(name)))} 2>&1")
+    return _script([], [*exports, *_workers(request, paths, name)])
+
+
+def _workers(request: Request, paths: RunPaths, name: str) -> list[str]:
     quote = shlex.quote
-    threads = str(request.threads)
-    body = [
+    threads, python = str(request.threads), quote(request.environment.python)
+    return [
         f"cd {quote(request.places.work)} || exit 1",
         *prologue(request.environment),
-        *(f"export {name}={threads}" for name in THREAD_VARIABLES),
+        *(f"export {variable}={threads}" for variable in THREAD_VARIABLES),
         # -P: no file of the user's called numpy.py or json.py comes before the real one
-        f"exec {quote(request.environment.python)} -P -m hpcml.cluster.workerjob {quote(str(paths.root))} {quote(job)}",
+        f"exec {python} -P -m hpcml.worker {quote(str(paths.root))} {quote(name)}",
     ]
-    header = directives(request.worker, request, paths.run_id, str(paths.job_log(job)))
-    return _script(lines(header, request.scheduler), body)
 
 
-def head_script(request: Request, paths: RunPaths, body: str) -> str:
+def head_script(request: Request, paths: RunPaths, body: str, dependency: Sequence[Directive] = ()) -> str:
     """Write the script of a head job, or of the allocation in which the head lives.
 
     Parameters
     ----------
     body : str
         The text of scripts/pbs/head.pbs; its own directives are left out.
+    dependency : sequence of (str, str)
+        What it has to wait for.
     """
     variables = {
         "HPCML_WORKDIR": request.places.work,
         "HPCML_ENV": str(paths.environment),
         "HPCML_ARGS_FILE": str(paths.arguments),
+        RUN_VARIABLE: str(paths.root),
     }
     below = [line for line in body.splitlines() if not line.startswith("#")]
     exports = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
-    header = directives(request.head or request.worker, request, paths.run_id, str(paths.head_log))
-    return _script(lines(header, request.scheduler), [*exports, *below])
+    # PBS gives a job's output away when the job has ended: what the head says goes to its log at once
+    exports.append(f"exec >> {shlex.quote(str(paths.head_log))} 2>&1")
+    header = directives(request.head or request.worker, request, paths.run_id, str(paths.job_log("head")))
+    return _script(lines([*header, *dependency], request.scheduler), [*exports, *below])
 
 
 def _script(header: Sequence[str], body: Sequence[str]) -> str:

@@ -31,6 +31,9 @@ class Ledger:
     def note(self, event: str, job: str, **facts: Any) -> None:
         """Append a line and wait until it is on the disk.
 
+        A line about a submission, and each about the head's job, also has what it takes to ask for it later: ``name``,
+        ``scheduler`` and ``site``.
+
         Parameters
         ----------
         event : str
@@ -48,10 +51,16 @@ class Ledger:
                 os.close(descriptor)
 
 
+# The name of the head's job among those of a run; the others are worker jobs.
+HEAD = "head"
+
+
 @dataclass
 class Left:
     """What a ledger says may still be in the queue."""
 
+    # the id of the job in which the head is or was; None: it is in none, or not known to be
+    head: str | None = None
     # ids by the jobs' names
     jobs: dict[str, str] = field(default_factory=dict)
     # submissions of which it is not known whether the scheduler took them
@@ -81,6 +90,11 @@ def read(path: Path) -> Left:
 
 def _add(entry: dict[str, Any], left: Left) -> None:
     job, event = entry["job"], entry["event"]
+    if job == HEAD:
+        if event == "submitted":
+            left.head = entry["id"]
+        left.scheduler, left.site = entry["scheduler"], entry["site"]
+        return
     if event == "submitting":
         left.batch_name, left.scheduler, left.site = entry["name"], entry["scheduler"], entry["site"]
         left.unanswered.add(job)

@@ -17,6 +17,7 @@ from hpcml.batch.check import check
 from hpcml.batch.complaint import Complaint, RequestError
 from hpcml.batch.cost import Price, price
 from hpcml.batch.directives import directives, head_script, options, prologue, worker_script
+from hpcml.batch.ownjob import in_job
 from hpcml.batch.request import Job, Places, Request
 from hpcml.batch.settlement import settle
 from hpcml.errors import ConfigError
@@ -60,17 +61,18 @@ class Proposal:
         found = {}
         if not request.here:
             body = (resources.files("hpcml.scripts") / "head.pbs").read_text(encoding="utf-8")
-            found["env.sh"] = "\n".join([*self._environment(), ""])
+            found["env.sh"] = self.environment()
             found["head"] = head_script(request, self.paths, body)
         if request.head is not None or request.here:
             found["worker"] = worker_script(request, self.paths, "job-0")
         return found
 
-    def _environment(self) -> list[str]:
+    def environment(self) -> str:
+        """Write what the head's job reads first."""
         lines = prologue(self.request.environment)
         if self.request.environment.venv is None:
             lines.append(f'export PATH={shlex.quote(str(Path(self.request.environment.python).parent))}:"$PATH"')
-        return lines
+        return "\n".join([*lines, ""])
 
     def command(self, overrides: Sequence[str]) -> str:
         """Give the command that submits the run, by hand."""
@@ -172,11 +174,8 @@ def propose(spec: RunSpec, scratch: Path, data_paths: Sequence[str], here: bool)
         If there is no site. What else is wrong is told by the proposal.
     """
     assert isinstance(spec.cluster, BatchSpec)
-    in_job = "PBS_JOBID" in os.environ or "SLURM_JOB_ID" in os.environ
-    if here and spec.head.where == "job" and not in_job:
-        raise ConfigError(
-            "head.where=job: `hpcml run` is the head itself", "leave it out, or submit it: scripts/pbs/submit.sh"
-        )
+    if here and spec.head.where == "job" and not in_job():
+        raise ConfigError("head.where=job: `hpcml run` is the head itself", "leave it out, or submit it: hpcml submit")
     if spec.site is None:
         raise ConfigError(
             "a cluster of batch jobs needs a site: what the machine allows",

@@ -100,6 +100,8 @@ class Request:
         How many lost worker jobs are replaced.
     hold : int or None
         After how long idle jobs are deleted, in seconds; None: never.
+    max_cost : float or None
+        No more worker jobs are submitted than can be paid with this, in the site's unit.
     needs : mapping of str to str
         Each file system that the jobs must name, and what lies on it.
     """
@@ -123,6 +125,7 @@ class Request:
     start_timeout: int
     replacements: int
     hold: int | None
+    max_cost: float | None
     encrypted: bool
 
     @property

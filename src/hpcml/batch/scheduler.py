@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcml.batch.ledger import Left
-from hpcml.batch.listing import JobStatus, Listing, State, read_text
+from hpcml.batch.listing import JobStatus, Listing, State, as_integer, as_seconds, read_text
 from hpcml.batch.refusal import Refusal, explain_refusal
 from hpcml.batch.status import DELETED, ENDED, FAILED
 from hpcml.errors import HpcmlError
@@ -151,7 +151,7 @@ class Slurm:
 
     def listing(self, ids: Sequence[str]) -> Listing:
         """Ask for jobs, all at once; of finished ones Slurm tells for some minutes (MinJobAge)."""
-        fields = "%i|%T|%r|%P|%N|%j"
+        fields = "%i|%T|%r|%P|%N|%l|%j"
         said = _run(["squeue", "--noheader", "--states=all", f"--format={fields}", f"--jobs={','.join(ids)}"])
         if said.code != 0:
             text = said.stderr.decode(errors="replace")
@@ -160,8 +160,11 @@ class Slurm:
             return Listing(outage=" ".join(text.split()) or f"squeue ended with exit code {said.code}")
         jobs = {}
         for line in _lines(said.stdout):
-            number, state, reason, partition, nodes, name = line.split("|", 5)
+            number, state, reason, partition, nodes, limit, name = line.split("|", 6)
+            days, _, clock = limit.rpartition("-")  # 1-02:00:00
+            walltime = (as_seconds(clock) or 0) + 86400 * (as_integer(days) or 0)
             status = JobStatus(number, name, _SLURM_STATES.get(state, "unknown"), partition, comment=reason,
+                               resources={"walltime": str(walltime)} if walltime else {},
                                nodes=(nodes,) if nodes else ())  # fmt: skip
             jobs[number] = slurm_end(status) if status.state == "finished" else status
         return Listing(jobs, unknown=frozenset(ids) - set(jobs))

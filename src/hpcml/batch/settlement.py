@@ -11,7 +11,7 @@ from hpcml.batch.complaint import Complaint
 from hpcml.batch.request import OWN_RULE, PBS_NOTATION, Environment, Job, Places, Request
 from hpcml.errors import ConfigError
 from hpcml.site import Queue, Site
-from hpcml.spec import MIN_WORKER_MEMORY, AllocationSpec, BatchSpec, HeadSpec, PbsSpec, SlurmSpec
+from hpcml.spec import MIN_WORKER_MEMORY, AllocationSpec, BatchSpec, HeadSpec, JobsSpec, PbsSpec, SlurmSpec
 from hpcml.units import parse_size, parse_walltime
 
 # Dask ends a worker that exceeds its own limit, looking five times a second, and PBS kills the job that exceeds its: so
@@ -67,7 +67,8 @@ def settle(spec: BatchSpec, head: HeadSpec, site: Site, places: Places, here: bo
         min_workers=workers if spec.min_workers is None else spec.min_workers,
         start_timeout=spec.start_timeout,
         replacements=2 * getattr(spec, "jobs", 1) if spec.replacements is None else spec.replacements,
-        hold=settling.hold() if spec.adaptive else None,
+        hold=settling.hold(spec) if isinstance(spec, JobsSpec) and spec.adaptive else None,
+        max_cost=spec.max_cost,
         encrypted=spec.security == "tls",
     )
     return request, settling.complaints
@@ -99,7 +100,9 @@ class _Settling:
     def __init__(self, spec: BatchSpec, site: Site, places: Places) -> None:
         self.spec, self.site, self.places = copy.copy(spec), site, places
         self.complaints: list[Complaint] = []
-        self.scheduler = {PbsSpec: "pbs", SlurmSpec: "slurm"}.get(type(spec), site.schedulers[0])
+        self.scheduler = (
+            "slurm" if isinstance(spec, SlurmSpec) else "pbs" if isinstance(spec, PbsSpec) else site.schedulers[0]
+        )
         self.project = site.project_of(spec.project)
         self.needs = self._needs()
         for name, least in _LEAST.items():
@@ -138,8 +141,8 @@ class _Settling:
     def _ask(self, key: str, why: str) -> None:
         self.complaints.append(Complaint(f"cluster.{key} is not set, and {why}", f"type cluster.{key}=...", OWN_RULE))
 
-    def hold(self) -> int:
-        return self._read(parse_walltime, self.spec.hold, "cluster.hold") or 300
+    def hold(self, spec: JobsSpec) -> int:
+        return self._read(parse_walltime, spec.hold, "cluster.hold") or 300
 
     def worker_job(self) -> Job:
         spec = self.spec

@@ -16,6 +16,16 @@ def secret_prefix() -> str:
     return f"/{secrets.token_hex(16)}"
 
 
+def serve(scheduler: Scheduler, prefix: str) -> None:
+    """Add the dashboard to a scheduler that was started without it, in its event loop.
+
+    Its imports take half a second, for which jobs need not wait.
+    """
+    from distributed.dashboard.scheduler import connect
+
+    scheduler.loop.add_callback(connect, scheduler.http_application, scheduler.http_server, scheduler, prefix)
+
+
 def hide(scheduler: Scheduler, prefix: str) -> str:
     """Answer 404 to all that does not begin with the prefix; Dask itself redirects / to it, and lists it for everybody.
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from distributed import Client, Scheduler, WorkerPlugin
+from distributed import Client, WorkerPlugin
 
 from hpcml.runs import RunPaths
 from hpcml.units import format_size
@@ -41,7 +41,8 @@ class Cluster:
     """A running cluster."""
 
     client: Client
-    scheduler: Scheduler
+    # in this process; None: it is in another
+    scheduler: Any
     size: Size
     dashboard: str
     paths: RunPaths
@@ -49,6 +50,8 @@ class Cluster:
     # Measured when the cluster closes.
     core_s_allocated: float = 0.0
     core_s_busy: float = 0.0
+    # why no workers are left, and none will come
+    gave_up: str | None = None
 
     def first_error(self) -> str:
         """Say what went wrong first: the first error in the workers' logs, for later ones mostly follow from it."""
@@ -57,6 +60,10 @@ class Cluster:
                 if re.match(r"[\w.]+(Error|Exception): ", line):
                     return f"the first error in their logs: {line}"
         return "there is no error in their logs"
+
+    def last_words(self) -> list[str]:
+        """Say how those have ended who brought workers, if nobody has ended them."""
+        return []
 
     def load(self) -> Load:
         """Ask the scheduler for workers and their memory."""

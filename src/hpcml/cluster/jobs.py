@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from hpcml import interrupt
+from hpcml.batch.cost import cost_of, price
 from hpcml.batch.directives import worker_script
 from hpcml.batch.ledger import Ledger
 from hpcml.batch.listing import JobStatus
@@ -36,8 +38,9 @@ _UNSEEN = 30
 # In how many listings in a row a job must be missing before it is taken for gone.
 _SURE = 3
 
-# How long deleted jobs have to leave the queue, and after how long they are deleted again, in seconds.
-_GONE, _AGAIN = 90, 15
+# How long deleted jobs have to leave the queue, and after how long they are deleted again, in seconds; and how long
+# where the head's own job was told to end.
+_GONE, _AGAIN, _HURRY = 90, 15, 5
 
 
 @dataclass
@@ -56,6 +59,10 @@ class WorkerJob:
     comment: str | None = None
     nodes: tuple[str, ...] = ()
     deleted: bool = False
+    # before its walltime ends: another was submitted in its place; since when it gets no more tasks; it was let go
+    renewed: bool = False
+    draining: float | None = None
+    retired: bool = False
     # how many listings in a row did not have it
     unseen: int = 0
 
@@ -79,6 +86,8 @@ class WorkerJob:
 def _end_of(job: WorkerJob) -> str:
     if job.alive:
         return "it could not be deleted" if job.deleted else job.state
+    if job.retired:
+        return "let go before its walltime ended"
     return "deleted by hpcml" if job.deleted else job.end.sentence if job.end else job.state
 
 
@@ -97,10 +106,12 @@ class Jobs:
     ----------
     batch : Scheduler
         Who has the jobs.
+    ends : float or None
+        When the job that the head is in ends, in seconds since the epoch.
     """
 
-    def __init__(self, request: Request, paths: RunPaths, batch: Scheduler) -> None:
-        self.request, self.paths, self.batch = request, paths, batch
+    def __init__(self, request: Request, paths: RunPaths, batch: Scheduler, ends: float | None = None) -> None:
+        self.request, self.paths, self.batch, self.ends = request, paths, batch, ends
         self.all: dict[str, WorkerJob] = {}
         self.trouble: Trouble | None = None
         self.batch_name = f"{request.worker.name}-{paths.run_id}"
@@ -119,6 +130,19 @@ class Jobs:
     @property
     def alive(self) -> list[WorkerJob]:
         return [job for job in list(self.all.values()) if job.alive]
+
+    def affordable(self) -> int | None:
+        """Count the jobs that may still be submitted for cluster.max_cost; None: any number.
+
+        Those that are in the queue or run count with their whole walltime, and so does the head.
+        """
+        if self.request.max_cost is None:
+            return None
+        job = self.request.worker
+        whole = cost_of(job, job.walltime)
+        spent = sum(whole if other.alive else cost_of(job, other.seconds) for other in list(self.all.values()))
+        left = self.request.max_cost - price(self.request).head - spent
+        return max(0, int(left / whole + 1e-9)) if whole else None
 
     # Submission: in Dask's event loop
 
@@ -274,7 +298,7 @@ class Jobs:
         while self._in_flight:  # a qsub that has begun will be answered, or will time out
             time.sleep(0.05)
             left = self._delete_alive()
-        deadline, again = time.monotonic() + _GONE, time.monotonic() + _AGAIN
+        deadline, again = time.monotonic() + self._patience(), time.monotonic() + _AGAIN
         pause = 0.2
         while self.alive and time.monotonic() < deadline:
             self.poll(())
@@ -289,6 +313,12 @@ class Jobs:
             log.error("these worker jobs could not be deleted: %s", " ".join(left))
         return left
 
+    def _patience(self) -> float:
+        """Settle how long to wait for jobs to be gone: a head in a job that is about to end has to write its record."""
+        if self.ends is None:
+            return _GONE
+        return _HURRY if interrupt.hurried() else max(_HURRY, min(_GONE, self.ends - time.time() - 10))
+
     def _delete_alive(self) -> list[str]:
         fresh = [job for job in self.alive if job.id is not None and not job.deleted]
         for job in fresh:
@@ -297,6 +327,15 @@ class Jobs:
             self._end(job, Explanation("never ran", "it was not submitted"))
         self.batch.delete([str(job.id) for job in fresh])
         return [str(job.id) for job in fresh]
+
+    @property
+    def core_s(self) -> float:
+        """Core-seconds that the jobs have had so far."""
+        return sum(job.seconds for job in self.all.values()) * self.request.worker.ncpus
+
+    def last_words(self) -> list[str]:
+        """Say how those have ended that hpcml has not deleted."""
+        return [f"worker job {job}" for job in self.all.values() if not job.alive and not job.deleted]
 
     def summary(self) -> list[dict[str, Any]]:
         """Say of each job what became of it, for the record."""

@@ -10,8 +10,10 @@ from contextlib import AbstractContextManager
 from distributed.deploy.spec import SpecCluster
 
 from hpcml.cluster.background import looking
-from hpcml.cluster.handle import Cluster
+from hpcml.cluster.head import JobCluster
 from hpcml.cluster.jobs import Jobs, WorkerJob
+from hpcml.cluster.rotation import Rotation
+from hpcml.units import format_walltime
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +24,7 @@ _SOONEST, _LATEST = 1.0, 15.0
 class Supervisor:
     """Looks after the worker jobs: replaces those that are lost, and ends the run when no workers can come any more."""
 
-    def __init__(self, dask_cluster: SpecCluster, cluster: Cluster, jobs: Jobs) -> None:
+    def __init__(self, dask_cluster: SpecCluster, cluster: JobCluster, jobs: Jobs) -> None:
         self._dask, self._cluster, self._jobs = dask_cluster, cluster, jobs
         self._replacements = jobs.request.replacements
         # jobs that have ended and been replaced, or not; and how many have been asked for altogether
@@ -31,6 +33,8 @@ class Supervisor:
         self._latest = min(_LATEST, jobs.request.hold / 2) if jobs.request.hold else _LATEST
         # by job, since when its workers have had nothing to do
         self._idle: dict[str, float] = {}
+        self._rotation = Rotation(dask_cluster, cluster, jobs, self._renew)
+        self._broke = False
         self._next, self._pause, self._seen = 0.0, _SOONEST, ""
         self._present: list[str] = []
 
@@ -43,6 +47,9 @@ class Supervisor:
     def step(self) -> None:
         """Look at the jobs if it is time to: at once when workers have come or gone."""
         present = self.present()
+        busy, waiting = self._load()
+        if self._rotation.step(bool(busy) or waiting > 0):
+            self._next = 0.0
         if present == self._present and time.monotonic() < self._next:
             return
         self._present = present
@@ -51,9 +58,10 @@ class Supervisor:
             self._give_up_if_deaf(job)
         self._replace()
         if self._jobs.request.hold is not None:
-            self._adapt(self._jobs.request.hold)
+            self._adapt(self._jobs.request.hold, busy, waiting)
         seen = str([(job.name, job.state, job.registered is None) for job in self._jobs.all.values()])
-        self._pause = _SOONEST if seen != self._seen else min(self._latest, self._pause * 1.5)
+        leaving = any(job.deleted for job in self._jobs.alive)  # until it has left, it is paid for
+        self._pause = _SOONEST if leaving or seen != self._seen else min(self._latest, self._pause * 1.5)
         self._seen = seen
         self._next = time.monotonic() + self._pause
 
@@ -74,36 +82,57 @@ class Supervisor:
         if not lost or not any(job.registered is not None for job in self._jobs.all.values()):
             return
         self._settled |= {job.name for job in lost}
-        wanted = min(len(lost), self._replacements)
+        alone = [job for job in lost if not job.renewed]
+        wanted = min(len(alone), self._replacements)
         self._replacements -= wanted
-        if wanted < len(lost):
-            log.warning("%d lost worker jobs are not replaced: cluster.replacements are used up", len(lost) - wanted)
+        if wanted < len(alone):
+            log.warning("%d lost worker jobs are not replaced: cluster.replacements are used up", len(alone) - wanted)
 
-        def change() -> None:
+        def forget() -> None:
             for job in lost:
                 self._dask.worker_spec.pop(job.name, None)
                 self._dask.workers.pop(job.name, None)
-            if wanted:
-                self._dask.scale(jobs=len(self._dask.worker_spec) + wanted)
 
-        self._asked += wanted
-        self._dask.loop.add_callback(change)
+        self._dask.loop.add_callback(forget)
+        self._submit(wanted)
 
-    def _adapt(self, hold: int) -> None:
+    def _submit(self, count: int) -> int:
+        """Submit more jobs, as many as cluster.max_cost pays for; give how many."""
+        pending = self._asked - len(self._jobs.all)  # some may be about to be submitted
+        affordable = self._jobs.affordable()
+        if affordable is not None and affordable - pending < count:
+            if not self._broke:
+                log.warning("no more worker jobs: cluster.max_cost=%g pays for no more", self._jobs.request.max_cost)
+            self._broke, count = True, max(0, affordable - pending)
+        if count > 0 and self._jobs.trouble is None:
+            self._asked += count
+            self._dask.loop.add_callback(lambda: self._dask.scale(jobs=len(self._dask.worker_spec) + count))
+            return count
+        return 0
+
+    def _renew(self, job: WorkerJob) -> bool:
+        """Submit a job in place of one whose walltime ends; one that has computed nothing costs a replacement."""
+        if self._jobs.request.hold is not None:
+            return True  # as many as there is work for are submitted anyway
+        if not any(count for name, count in self._cluster.tally.tasks.items() if name.startswith(f"{job.name}-")):
+            if not self._replacements:
+                log.warning("worker job %s has finished no task, and cluster.replacements are used up", job.name)
+                return True
+            self._replacements -= 1
+        return bool(self._submit(1)) or self._broke
+
+    def _adapt(self, hold: int, busy: set[str], waiting: int) -> None:
         """Submit more jobs while there is work for them, and let those go that have long been idle.
 
         Jobs are added at once and taken away late, and what an idle worker holds is moved before it goes: so jobs do
         not flap, and no result is computed twice for it.
         """
-        busy, waiting = self._load()
-        alive = [job for job in self._jobs.alive if not job.deleted]
+        alive = [job for job in self._jobs.alive if not job.deleted and job.draining is None]
         slots = self._jobs.request.workers_per_job * self._jobs.request.threads
         wanted = min(self._jobs.request.jobs, -(-waiting // slots))
         more = wanted - len(alive) - (self._asked - len(self._jobs.all))  # some may be about to be submitted
-        if more > 0 and self._jobs.trouble is None:
-            log.info("%d tasks wait: %d more worker jobs", waiting, more)
-            self._asked += more
-            self._dask.loop.add_callback(lambda: self._dask.scale(jobs=len(self._dask.worker_spec) + more))
+        if more > 0 and (submitted := self._submit(more)):
+            log.info("%d tasks wait: %d more worker jobs", waiting, submitted)
         now = time.monotonic()
         for job in alive:
             if job.name in busy or job.registered is None:
@@ -140,13 +169,23 @@ class Supervisor:
         """Tell whether no worker can come any more: all jobs that were asked for were submitted, and have ended."""
         return len(self._jobs.all) >= self._asked and not self._jobs.alive
 
+    def _why(self) -> str:
+        request = self._jobs.request
+        if self._broke:
+            return f"all worker jobs have ended, and cluster.max_cost={request.max_cost:g} pays for no more"
+        if any(job.retired for job in self._jobs.all.values()) and not self._replacements:
+            walltime = format_walltime(request.worker.walltime)
+            return f"no task was finished within a job's cluster.walltime={walltime}, time and again: ask for more"
+        return "all worker jobs have ended, and cluster.replacements are used up"
+
     def watching(self) -> AbstractContextManager[None]:
         """Go on looking, in a thread of its own."""
 
         def look() -> bool:
             self.step()
             if self.hopeless():
-                log.error("all worker jobs have ended, and none will come: giving up")
+                self._cluster.gave_up = self._why()
+                log.error("%s", self._cluster.gave_up)
                 self._cluster.client.close()
                 return True
             return False

@@ -1,8 +1,4 @@
-"""What runs in a worker job: the workers, once it is certain that there is a head that wants them.
-
-``python -P -m hpcml.cluster.workerjob RUN_DIRECTORY JOB``. All else it reads from the run directory, so that neither
-its command line nor its environment has anything that others should not see.
-"""
+"""What runs in a worker job: the workers, once it is certain that there is a head that wants them."""
 
 from __future__ import annotations
 
@@ -28,8 +24,9 @@ from hpcml.runs import RunPaths
 # Exit codes: the head is gone, or this node cannot do what is asked of it.
 NO_HEAD, UNFIT = 3, 4
 
-# How long the head has to answer, in seconds; a head that was killed has closed its port, which is known at once.
-_HEAD_TIMEOUT = 5
+# How long the head has to answer, in seconds; a head that was killed has closed its port, which is known at once. Less
+# when the workers have lost it already.
+_HEAD_TIMEOUT, _LOST_TIMEOUT = 5, 2
 
 # How long workers have to end when the job is to end, in seconds; PBS waits 10 before it kills.
 _END_TIMEOUT = 3
@@ -116,13 +113,13 @@ def _default_address() -> str:
             return socket.gethostbyname(socket.gethostname())
 
 
-def _check_head(orders: Orders, paths: RunPaths) -> None:
+def _check_head(orders: Orders, paths: RunPaths, timeout: float = _HEAD_TIMEOUT) -> None:
     """Refuse to start for a head that is gone, before Dask would look for it for a minute."""
     if paths.record.exists():
         raise UnfitError("the run has ended: there is a record", NO_HEAD)
     host, _, port = orders.scheduler.rpartition("//")[2].rpartition(":")
     try:
-        with socket.create_connection((host, int(port)), timeout=_HEAD_TIMEOUT) as connection:
+        with socket.create_connection((host, int(port)), timeout=timeout) as connection:
             if orders.encrypted:
                 context = ssl.create_default_context(cafile=str(paths.tls / "ca.pem"))
                 context.check_hostname = False  # the authority is the run's own and has signed nobody else
@@ -144,8 +141,10 @@ def _check_versions(wanted: Mapping[str, str]) -> None:
 
 async def _serve(orders: Orders, paths: RunPaths, job: str, local_directory: str) -> int:
     """Run the workers until the head lets them go, or the job is to end."""
+    import dask
     from distributed import Nanny
 
+    dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
     config = {
         "distributed.worker.http.routes": [],
         "distributed.worker.resources": {},
@@ -196,7 +195,7 @@ async def _end_without_head(nannies: list[Any], orders: Orders, paths: RunPaths)
         if not closing:
             continue
         try:
-            await asyncio.to_thread(_check_head, orders, paths)
+            await asyncio.to_thread(_check_head, orders, paths, _LOST_TIMEOUT)
         except UnfitError:
             for nanny in closing:
                 if nanny.pid is not None:
@@ -222,7 +221,6 @@ def main(directory: str, job: str) -> int:
         _check_versions(orders.versions)
         # last, so that a file of the user's called numpy.py breaks nothing of ours; workers inherit it
         sys.path.append(orders.work)
-        os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "warning")
         base = os.path.expandvars(orders.local_directory or "")
         if "$" in base or (base and not Path(base).is_dir()):
             raise UnfitError(f"site.local_directory={orders.local_directory}: is not there on {socket.gethostname()}")
@@ -234,7 +232,3 @@ def main(directory: str, job: str) -> int:
     except TimeoutError:
         print("hpcml: the workers did not find the scheduler in time", file=sys.stderr)
         return NO_HEAD
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,84 @@
+"""The batch job that this process is in: its id, its nodes, and when it ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from hpcml.batch.listing import as_seconds
+from hpcml.batch.scheduler import Scheduler, scheduler
+from hpcml.site import Site
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OwnJob:
+    """A batch job, seen from inside.
+
+    Parameters
+    ----------
+    batch : Scheduler
+        Who has it.
+    """
+
+    id: str
+    batch: Scheduler
+
+    def ends(self) -> float | None:
+        """Tell when its walltime ends, in seconds since the epoch; None if the scheduler does not say.
+
+        A job begins with its session: the time in the queue counts nothing.
+        """
+        found = self.batch.listing([self.id]).find(self.id)
+        walltime = as_seconds(found.resources.get("walltime")) if found else None
+        if walltime is None:
+            log.warning("job %s does not say when it ends", self.id)
+            return None
+        began = time.time()
+        try:
+            began = psutil.Process(os.getsid(0)).create_time()
+        except (psutil.Error, OSError):  # as in a container with process ids of its own
+            began = min(began, psutil.Process().create_time())
+        return began + walltime
+
+    def node_lines(self) -> tuple[str, ...]:
+        """List its nodes, the first one first; in $PBS_NODEFILE one may stand several times."""
+        file, names = os.environ.get("PBS_NODEFILE"), os.environ.get("SLURM_JOB_NODELIST")
+        if file is not None and self.batch.name == "pbs":
+            return tuple(Path(file).read_text(encoding="utf-8").split())
+        if names is None:
+            return ()
+        if not re.search(r"[\[,]", names):
+            return (names,)
+        shown = subprocess.run(["scontrol", "show", "hostnames", names], capture_output=True, text=True, check=True)
+        return tuple(shown.stdout.split())
+
+
+def in_job() -> bool:
+    """Tell whether this process is in a batch job."""
+    return "PBS_JOBID" in os.environ or "SLURM_JOB_ID" in os.environ
+
+
+def own_job(site: Site | None) -> OwnJob | None:
+    """Find the job that this process is in; None if it is in none.
+
+    Parameters
+    ----------
+    site : Site or None
+        Whose commands to use; None: the usual ones.
+    """
+    site = site or Site(name="this machine", source="")
+    # first, for Slurm's PBS commands may set PBS's variables as well
+    if number := os.environ.get("SLURM_JOB_ID"):
+        return OwnJob(number, scheduler(site, "slurm"))
+    if number := os.environ.get("PBS_JOBID"):
+        return OwnJob(number, scheduler(site, "pbs"))
+    return None

@@ -1,0 +1,163 @@
+"""A Dask cluster that runs already, found by its scheduler file: used, and left as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from distributed import Client, Security
+
+from hpcml import interrupt
+from hpcml.cluster.background import looking
+from hpcml.cluster.handle import Cluster, Size
+from hpcml.cluster.workerjob import versions
+from hpcml.errors import ClusterStartError, ConfigError
+from hpcml.runs import RunPaths
+from hpcml.spec import AttachSpec
+
+log = logging.getLogger(__name__)
+
+_CONNECT, _CLOSE = "20s", 5
+
+
+class AttachedCluster(Cluster):
+    """A cluster of somebody's."""
+
+    # what its tasks had taken before the run, in seconds
+    busy_before = 0.0
+
+    def measure(self) -> None:
+        """Ask the scheduler how long tasks have run; the cores were the run's as long as it was there."""
+        self.core_s_allocated = (time.monotonic() - self.started) * self.size.workers * self.size.threads
+
+        def busy(dask_scheduler: Any) -> float:
+            prefixes = list(dask_scheduler.task_prefixes.values())
+            return float(sum(prefix.all_durations.get("compute", 0.0) for prefix in prefixes))
+
+        with contextlib.suppress(Exception):  # it may be gone; the run has its results
+            self.core_s_busy = self.client.run_on_scheduler(busy) - self.busy_before
+
+
+@contextlib.contextmanager
+def open_attached(spec: AttachSpec, paths: RunPaths, say: Callable[[str], None]) -> Iterator[Cluster]:
+    """Connect to a running scheduler and wait for enough workers; disconnect at the end.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such scheduler file, or it is none.
+    ClusterStartError
+        If the scheduler does not answer, its workers do not come, or they are not like the head.
+    """
+    address = _address(Path(spec.scheduler_file).expanduser())
+    security = None
+    if spec.tls_ca is not None:
+        names = {"tls_ca_file": spec.tls_ca, "tls_client_cert": spec.tls_cert, "tls_client_key": spec.tls_key}
+        security = Security(require_encryption=True, **names)
+    try:
+        with interrupt.deferred():
+            client = Client(address, security=security, timeout=_CONNECT, set_as_default=False)
+    except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+        raise ClusterStartError(
+            f"cluster.scheduler_file={spec.scheduler_file}: no scheduler answers at {address}: {error}",
+            "is it still running? For a tls:// one, set cluster.tls_ca, tls_cert and tls_key",
+        ) from error
+    with contextlib.ExitStack() as stack:
+        stack.callback(client.close, timeout=_CLOSE)
+        workers = _await_workers(client, spec)
+        _check_workers(client)
+        size = Size(
+            len(workers),
+            max(worker["nthreads"] for worker in workers.values()),
+            min(worker["memory_limit"] for worker in workers.values()),
+        )
+        cluster = AttachedCluster(client, None, size, client.dashboard_link, paths)
+        cluster.measure()
+        cluster.busy_before = cluster.core_s_busy
+        say(f"{len(workers)} workers are there, at {address}")
+        stack.callback(cluster.measure)
+        with looking("attached", _watch(cluster, spec), 1.0):
+            yield cluster
+
+
+def _address(file: Path) -> str:
+    try:
+        address = json.loads(file.read_text(encoding="utf-8"))["address"]
+    except OSError as error:
+        raise ConfigError(
+            f"cluster.scheduler_file={file}: {error.strerror}", "dask scheduler --scheduler-file FILE writes one"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"cluster.scheduler_file={file}: has no scheduler's address",
+            "dask scheduler --scheduler-file FILE writes one",
+        ) from error
+    return str(address)
+
+
+def _await_workers(client: Client, spec: AttachSpec) -> Mapping[str, Any]:
+    deadline = time.monotonic() + spec.start_timeout
+    while True:
+        workers: Mapping[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
+        if len(workers) >= spec.min_workers:
+            return workers
+        if time.monotonic() > deadline:
+            raise ClusterStartError(
+                f"{len(workers)} of cluster.min_workers={spec.min_workers} workers were there within "
+                f"cluster.start_timeout={spec.start_timeout} seconds",
+                "start more, or ask for fewer",
+            )
+        time.sleep(0.2)
+
+
+def _check_workers(client: Client) -> None:
+    """Have the workers import what the head imports, and compare what they exchange pickles of."""
+    work = str(Path.cwd())
+
+    def look() -> dict[str, str]:
+        import hpcml.cluster.workerjob
+
+        if work not in sys.path and os.path.isdir(work):  # noqa: PTH112  # pickled: as little as can be
+            sys.path.append(work)
+        return hpcml.cluster.workerjob.versions()
+
+    here = versions()
+    for worker, found in client.run(look, on_error="return").items():
+        if isinstance(found, BaseException):
+            raise ClusterStartError(
+                f"worker {worker} cannot work for hpcml: {type(found).__name__}: {found}",
+                "its environment must have what this one has",
+            )
+        other = [
+            f"{name} {found.get(name)}, not {version}" for name, version in here.items() if found.get(name) != version
+        ]
+        if other:
+            raise ClusterStartError(
+                f"worker {worker} has {'; '.join(other)} as this process has", "start it in the same environment"
+            )
+
+
+def _watch(cluster: AttachedCluster, spec: AttachSpec) -> Callable[[], bool]:
+    """Give the run up when there have been no workers for as long as they may take to come."""
+    since: list[float] = []
+
+    def look() -> bool:
+        if cluster.load().workers:
+            since.clear()
+        elif not since:
+            since.append(time.monotonic())
+        elif time.monotonic() - since[0] > spec.start_timeout:
+            cluster.gave_up = f"for cluster.start_timeout={spec.start_timeout} seconds"
+            log.error("no workers are left %s", cluster.gave_up)
+            cluster.client.close()
+            return True
+        return False
+
+    return look

@@ -1,0 +1,204 @@
+"""The head of workers on other hosts: Dask's scheduler and client, closed to strangers, and closed whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import dask
+from distributed import Client, Security
+from distributed.deploy.spec import SpecCluster
+
+from hpcml import interrupt
+from hpcml.batch.request import Request
+from hpcml.cluster import dashboard, tls
+from hpcml.cluster.fitness import FACTS, Fitness, Tally
+from hpcml.cluster.handle import Cluster, LogToFile, Size
+from hpcml.cluster.workerjob import Orders, UnfitError, address_of, versions
+from hpcml.errors import ClusterStartError
+from hpcml.runs import RunPaths
+
+log = logging.getLogger(__name__)
+
+_CLOSE_TIMEOUT = 5
+
+
+class Crew(Protocol):
+    """Those who bring the workers: worker jobs, or the nodes of an allocation."""
+
+    @property
+    def core_s(self) -> float:
+        """Core-seconds that they have had so far."""
+        ...
+
+    def last_words(self) -> list[str]:
+        """Say how those have ended that nobody has ended."""
+        ...
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Say of each, by name as ``job``, what became of it; for the record."""
+        ...
+
+    def close(self) -> list[str]:
+        """End them all; give those that are still there."""
+        ...
+
+
+@dataclass
+class JobCluster(Cluster):
+    """A running cluster of workers in batch jobs. A worker is called after who brought it: job-3-0."""
+
+    crew: Crew | None = None
+    tally: Tally = field(default_factory=Tally)
+    # what the workers have said they are; collected when the cluster closes
+    facts: list[dict[str, Any]] = field(default_factory=list)
+
+    def first_error(self) -> str:
+        """Say how the last worker jobs ended, or what the workers' logs say."""
+        return "; ".join(self.last_words()) or super().first_error()
+
+    def last_words(self) -> list[str]:
+        """Say how the last worker jobs ended."""
+        assert self.crew is not None
+        return self.crew.last_words()[-3:]
+
+    def measure(self) -> None:
+        """Count the core time so far: from when a job ran until it ended."""
+        assert self.crew is not None
+        super().measure()
+        self.facts = [told for _, told in self.scheduler.get_events(FACTS)]
+        self.core_s_allocated = self.crew.core_s
+
+    def job_summary(self) -> list[dict[str, Any]]:
+        """Say of each worker job what it did, for the record."""
+        assert self.crew is not None
+        found = self.crew.summary()
+        for entry in found:
+            prefix = f"{entry['job']}-"
+            entry["workers"] = len({name for name in self.tally.names.values() if name.startswith(prefix)})
+            for kind, counts in (("tasks", self.tally.tasks), ("redone", self.tally.redone)):
+                entry[kind] = sum(count for name, count in counts.items() if name.startswith(prefix))
+            told = [facts for facts in self.facts if facts["name"].startswith(prefix)]
+            entry["each_worker"] = told[-1] if told else None
+        return found
+
+
+@contextlib.contextmanager
+def opened(
+    request: Request,
+    paths: RunPaths,
+    crew: Crew,
+    start: Callable[..., SpecCluster],
+    say: Callable[[str], None],
+) -> Iterator[tuple[SpecCluster, JobCluster, Callable[[], None]]]:
+    """Start the scheduler and the client, and write the orders for the workers; close all whatever happens.
+
+    Every connection is TLS with certificates made for this run, and the scheduler listens on the site's interface only.
+
+    Parameters
+    ----------
+    start : callable
+        Makes Dask's cluster of name, security and scheduler_options.
+
+    Yields
+    ------
+    SpecCluster
+        Dask's.
+    JobCluster
+        Ours.
+    callable
+        Serves the dashboard; to be called once the workers have been asked for.
+
+    Raises
+    ------
+    ClusterStartError
+        If there is no such interface.
+    """
+    try:
+        host = address_of(request.site.interface)
+    except UnfitError as error:
+        raise ClusterStartError(
+            str(error), "site.interface names the network that scheduler and workers talk over"
+        ) from error
+    paths.worker_logs.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        encrypted = request.encrypted
+        if encrypted:
+            stack.enter_context(tls.authority(paths.tls))
+        else:
+            log.warning("cluster.security=none: anybody who reaches the scheduler's port runs code as you")
+            say("WARNING: cluster.security=none: anybody who reaches the scheduler's port runs code as you")
+        settings = {
+            "distributed.scheduler.allowed-failures": 1,  # as in local.py
+            "distributed.scheduler.http.routes": ["distributed.http.statics"],
+        }
+        stack.enter_context(dask.config.set(settings))
+        security = tls.security(paths.tls, "head") if encrypted else Security()
+        with interrupt.deferred(), interrupt.children_ignore_terminal():
+            prefix = dashboard.secret_prefix()
+            dask_cluster = start(
+                name=paths.run_id,
+                security=security if encrypted else None,
+                scheduler_options={
+                    "protocol": "tls://" if encrypted else "tcp://",
+                    "security": security,
+                    "port": 0,
+                    "dashboard": False,  # served when the workers have been asked for
+                    "dashboard_address": f"{dashboard.LOOPBACK}:0",
+                    "http_prefix": prefix,
+                    "host": host,
+                },
+            )
+            parts: list[JobCluster] = []
+
+            def close(kind: Any, *_: Any) -> None:
+                if kind is not None:
+                    interrupt.closing()
+                with interrupt.deferred():
+                    left = _close(dask_cluster, crew, parts)
+                if left:
+                    say(f"WARNING: these worker jobs are still in the queue: {' '.join(left)}; try again: hpcml clean")
+
+            stack.push(close)
+            where = dashboard.hide(dask_cluster.scheduler, prefix)
+            client = Client(dask_cluster, set_as_default=False)
+            size = Size(request.workers, request.threads, request.memory_limit)
+            cluster = JobCluster(client, dask_cluster.scheduler, size, where, paths, crew=crew)
+            parts.append(cluster)
+            cluster.scheduler.add_plugin(cluster.tally, name="hpcml-tally")
+        Orders(
+            scheduler=dask_cluster.scheduler_address,
+            encrypted=encrypted,
+            workers=request.workers_per_job,
+            threads=request.threads,
+            memory_limit=request.memory_limit,
+            local_directory=request.local_directory,
+            interface=request.site.interface,
+            work=request.places.work,
+            patience=request.start_timeout,
+            versions=versions(),
+        ).write(paths.orders)
+        client.register_plugin(LogToFile(paths))
+        client.register_plugin(Fitness(request.threads, request.memory_limit))
+        log.info("scheduler %s, dashboard %s", dask_cluster.scheduler_address, where)
+        yield dask_cluster, cluster, lambda: dashboard.serve(cluster.scheduler, prefix)
+
+
+def _close(dask_cluster: SpecCluster, crew: Crew, parts: list[JobCluster]) -> list[str]:
+    """End the crew, then the scheduler; give the ids of jobs that are still in the queue."""
+    left = []
+    try:
+        for cluster in parts:
+            cluster.measure()
+        left = crew.close()
+    finally:
+        try:
+            for cluster in parts:
+                cluster.client.close(timeout=_CLOSE_TIMEOUT)
+            dask_cluster.close(timeout=2 * _CLOSE_TIMEOUT)
+        except Exception as error:
+            log.warning("closing the cluster: %s: %s", type(error).__name__, error)
+    return left

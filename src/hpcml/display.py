@@ -71,6 +71,9 @@ def show_plan(console: Console, plan: Plan, overrides: Sequence[str]) -> None:
         return
     line(console, "\nto start it" if plan.proposal is None else "\nto submit it", "bold")
     line(console, f"  {plan.command(overrides)}")
+    if by_hand := plan.by_hand(overrides):
+        line(console, "\nor by hand", "bold")
+        line(console, f"  {by_hand}")
     for name, text in plan.scripts().items():
         line(console, f"\n{_TITLES[name]}", "bold")
         for written in text.splitlines():

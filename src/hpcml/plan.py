@@ -91,8 +91,13 @@ class Plan:
 
     def command(self, overrides: Sequence[str]) -> str:
         """Give the command to type for it."""
-        if self.proposal is None:
-            return shlex.join(["hpcml", "run", *overrides])
+        here = self.proposal is None or self.proposal.request.here
+        return shlex.join(["hpcml", "run" if here else "submit", *overrides])
+
+    def by_hand(self, overrides: Sequence[str]) -> str | None:
+        """Give the command that submits it without hpcml; None if nothing is submitted."""
+        if self.proposal is None or self.proposal.request.here:
+            return None
         return self.proposal.command(overrides)
 
     def to_json(self, overrides: Sequence[str]) -> dict[str, Any]:
@@ -101,6 +106,7 @@ class Plan:
             found["request"] = self.proposal.to_json()
         if not self.errors:
             found |= {"scripts": self.scripts(), "command": self.command(overrides)}
+            found["by_hand"] = self.by_hand(overrides)
         return found
 
 

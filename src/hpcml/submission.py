@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shlex
 import shutil
@@ -19,7 +18,7 @@ import yaml
 from hpcml import record, runs
 from hpcml.batch import ledger
 from hpcml.batch.directives import Directive, head_script
-from hpcml.batch.proposal import Proposal
+from hpcml.batch.proposal import Proposal, with_config_dir
 from hpcml.batch.request import Request
 from hpcml.batch.scheduler import RefusedError, Scheduler, scheduler, spoken_to
 from hpcml.batch.status import explain_exit
@@ -106,10 +105,7 @@ def submit(spec: RunSpec, origin: Origin, after: str | None = None) -> Submitted
 def _write(proposed: Proposal, origin: Origin, dependency: Sequence[Directive]) -> Path:
     """Write the head's script, and the environment and the arguments that it reads."""
     request, paths = proposed.request, proposed.paths
-    arguments = [*origin.overrides]
-    own = os.environ.get("HPCML_CONFIG_DIR")  # the job does not have this shell's variables
-    if own:
-        arguments = ["--config-dir", str(Path(own).absolute()), *arguments]
+    arguments = with_config_dir(origin.overrides)
     if request.worker.project and not any(text.startswith("cluster.project=") for text in arguments):
         arguments.append(f"cluster.project={request.worker.project}")
     paths.jobs.mkdir(mode=0o700, exist_ok=True)

@@ -114,14 +114,15 @@ def test_an_allocation(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     assert set(found["scripts"]) == {"env.sh", "head"}
     assert "#PBS -l ncpus=96\n" in found["scripts"]["head"]
-    assert "-l ncpus=96" in found["command"]
+    assert found["command"].startswith("hpcml submit ")
+    assert "-l ncpus=96" in found["by_hand"]
 
 
 def test_slurm(capsys: pytest.CaptureFixture[str]) -> None:
     code, found = plan(capsys, "site=generic_slurm", "cluster.ncpus=4", "cluster.mem=8GB", f"scratch={Path.home()}")
     assert code == 0
-    assert found["command"].startswith("HPCML_SUBMIT=sbatch ")
-    assert "--mem=4G" in found["command"]
+    assert found["by_hand"].startswith("HPCML_SUBMIT=sbatch ")
+    assert "--mem=4G" in found["by_hand"]
 
 
 class TestData:

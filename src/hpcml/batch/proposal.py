@@ -77,11 +77,7 @@ class Proposal:
     def command(self, overrides: Sequence[str]) -> str:
         """Give the command that submits the run, by hand."""
         request = self.request
-        own = os.environ.get("HPCML_CONFIG_DIR")
-        if own and "--config-dir" not in overrides:  # the job does not have this shell's variables
-            overrides = ["--config-dir", str(Path(own).absolute()), *overrides]
-        if request.here:
-            return shlex.join(["hpcml", "run", *overrides])
+        overrides = with_config_dir(overrides)
         given = directives(request.head or request.worker, request, NO_RUN, "")
         kept = [directive for directive in given if directive[0] not in _IN_HEAD_PBS]
         submit = shlex.join([str(resources.files("hpcml.scripts") / "submit.sh"), *options(kept), "--", *overrides])
@@ -138,6 +134,14 @@ class Proposal:
             "interface": request.site.interface,
             "cost": {**dataclasses.asdict(cost), "maximum": cost.maximum},
         }
+
+
+def with_config_dir(overrides: Sequence[str]) -> list[str]:
+    """Name ``$HPCML_CONFIG_DIR`` among the arguments, for a job that does not have this shell's variables."""
+    own = os.environ.get("HPCML_CONFIG_DIR")
+    if not own or "--config-dir" in overrides:
+        return list(overrides)
+    return ["--config-dir", str(Path(own).absolute()), *overrides]
 
 
 def _amounts(job: Job) -> str:

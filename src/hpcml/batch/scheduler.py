@@ -163,7 +163,8 @@ class Slurm:
             number, state, reason, partition, nodes, limit, name = line.split("|", 6)
             days, _, clock = limit.rpartition("-")  # 1-02:00:00
             walltime = (as_seconds(clock) or 0) + 86400 * (as_integer(days) or 0)
-            status = JobStatus(number, name, _SLURM_STATES.get(state, "unknown"), partition, comment=reason,
+            status = JobStatus(number, name, _SLURM_STATES.get(state, "unknown"), partition,
+                               comment=None if reason == "None" else reason,
                                resources={"walltime": str(walltime)} if walltime else {},
                                nodes=(nodes,) if nodes else ())  # fmt: skip
             jobs[number] = slurm_end(status) if status.state == "finished" else status

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import psutil
-from distributed import Scheduler, SchedulerPlugin, WorkerPlugin
+from distributed import Scheduler, SchedulerPlugin, Status, WorkerPlugin
 
 from hpcml.spec import THREAD_VARIABLES
 
@@ -75,16 +75,17 @@ class Fitness(WorkerPlugin):  # type: ignore[misc]  # likewise
             "memory_limit": worker.memory_manager.memory_limit,
             "spill": worker.local_directory,
             "thread_variables": sorted(set(pinned.values()), key=str),
-            "age": round(_age(), 1) + 1,
         }
         wrong = [f"{name}={value}" for name, value in pinned.items() if value != str(self.threads)]
         if facts["threads"] != self.threads or facts["memory_limit"] != self.memory_limit or wrong:
             raise RuntimeError(f"worker {worker.name} is not what was asked for: {facts} {' '.join(wrong)}")
 
         def registered() -> None:
-            worker.log_event(FACTS, facts)
+            if worker.status is not Status.running:  # what a worker says before it is registered is lost
+                worker.loop.call_later(0.05, registered)
+                return
+            worker.log_event(FACTS, {**facts, "age": round(_age(), 1)})
             with contextlib.suppress(AttributeError, OSError):  # not this kind of socket: then Dask's own limits hold
                 _expect_answers(worker.batched_stream.comm.stream.socket)
 
-        # not now: what a worker says before it is registered is lost
-        worker.loop.call_later(1, registered)
+        worker.loop.call_later(0.05, registered)

@@ -52,6 +52,8 @@ class Cluster:
     core_s_busy: float = 0.0
     # why no workers are left, and none will come
     gave_up: str | None = None
+    # that is, because the head's own job ends soon
+    out_of_time: bool = False
 
     def first_error(self) -> str:
         """Say what went wrong first: the first error in the workers' logs, for later ones mostly follow from it."""

@@ -52,6 +52,8 @@ class Rotation:
         self, dask_cluster: SpecCluster, cluster: JobCluster, jobs: Jobs, renew: Callable[[WorkerJob], bool]
     ) -> None:
         self._dask, self._cluster, self._jobs, self._renew = dask_cluster, cluster, jobs, renew
+        # the head ends too soon for another job
+        self.too_late = False
         self._told = 0
         walltime = jobs.request.worker.walltime
         self._walltime = walltime
@@ -112,7 +114,8 @@ class Rotation:
     def _outlives(self, left: float) -> bool:
         """Tell whether the head lives on so long after this job that another is worth its start."""
         ends = self._jobs.ends
-        return ends is None or ends - time.time() > left + 2 * self._lead()
+        self.too_late = ends is not None and ends - time.time() < left + 2 * self._lead()
+        return not self.too_late
 
     def _workers(self, job: WorkerJob) -> list[Any]:
         workers = list(self._cluster.scheduler.workers.values())

@@ -171,6 +171,8 @@ class Supervisor:
 
     def _why(self) -> str:
         request = self._jobs.request
+        if self._rotation.too_late:
+            return "all worker jobs have ended, and the head's own job ends too soon for others"
         if self._broke:
             return f"all worker jobs have ended, and cluster.max_cost={request.max_cost:g} pays for no more"
         if any(job.retired for job in self._jobs.all.values()) and not self._replacements:
@@ -184,7 +186,7 @@ class Supervisor:
         def look() -> bool:
             self.step()
             if self.hopeless():
-                self._cluster.gave_up = self._why()
+                self._cluster.gave_up, self._cluster.out_of_time = self._why(), self._rotation.too_late
                 log.error("%s", self._cluster.gave_up)
                 self._cluster.client.close()
                 return True

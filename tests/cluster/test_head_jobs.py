@@ -1,0 +1,308 @@
+"""Heads in jobs of their own: left alone, deleted at any moment, at their walltime, and in an allocation."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cluster.beds import Bed, OpenPbsBed
+from tests.cluster.slurm import wait_for
+from tests.cluster.test_worker_jobs import NO_OPENPBS, OPENPBS, make
+
+ROOT = Path(__file__).parents[2]
+GRID = ("experiment=digits_svc", "workload.grid={C: [0.1, 1, 10], kernel: [rbf, poly]}", "workload.cv=4")
+SLOW = ("model=custom", "model._target_=mine.Slow", "workload.grid={c: [0, 1, 2, 3, 4, 5, 6, 7]}")
+ALLOCATION = ("cluster=allocation", "cluster.nodes=2")
+
+
+@pytest.fixture
+def bed(request: pytest.FixtureRequest) -> Iterator[Bed]:
+    """Give a scheduler; whatever a test does there, no job is left."""
+    if request.param.startswith("openpbs"):
+        if OPENPBS is None:
+            pytest.skip(NO_OPENPBS)
+        made = make(request.param, None)
+    else:
+        made = make(request.param, request.getfixturevalue("slurm"))
+    before = set(made.jobs())
+    yield made
+    for job in set(made.jobs()) - before:
+        made.delete(job)
+    wait_for(lambda: not set(made.jobs()) - before, f"jobs left on {made.name}: {set(made.jobs()) - before}", 60)
+    shutil.rmtree(made.work, ignore_errors=True)
+
+
+everywhere = pytest.mark.parametrize("bed", ["slurm", "pbs", "openpbs", "openpbs-flat"], indirect=True)
+on_real_ones = pytest.mark.parametrize("bed", ["slurm", "openpbs"], indirect=True)
+
+
+def submit(bed: Bed, *args: str, wait: bool = False, timeout: int = 240) -> tuple[int, str]:
+    options = ["--wait"] if wait else []
+    overrides = (*bed.overrides, f"scratch={bed.scratch}", *args)
+    return bed.run("submit", *options, *overrides, timeout=timeout)
+
+
+def head_job(out: str) -> str:
+    found = re.search(r"^  head job +(\d\S*)$", out, re.MULTILINE)
+    assert found, out
+    return found[1]
+
+
+def run_of(out: str) -> str:
+    found = re.search(r"^run (\d{8}T\d{6}-\w{6})$", out, re.MULTILINE)
+    assert found, out
+    return found[1]
+
+
+def read(bed: Bed, run: str, name: str) -> Any:
+    path = bed.scratch / run / name
+    if not path.exists():
+        return {} if name.endswith(".json") else []
+    text = path.read_text()
+    return [json.loads(line) for line in text.splitlines()] if name.endswith("jsonl") else json.loads(text)
+
+
+def ids(bed: Bed, run: str) -> list[str]:
+    """List all jobs of a run, the head's among them."""
+    return [entry["id"] for entry in read(bed, run, "ledger.jsonl") if entry["event"] == "submitted"]
+
+
+def ended(bed: Bed, run: str, seconds: float = 120) -> dict[str, Any]:
+    wait_for((bed.scratch / run / "record.json").exists, f"the record of {run}", seconds)
+    found: dict[str, Any] = read(bed, run, "record.json")
+    return found
+
+
+def computing(bed: Bed, run: str, done: int = 1) -> None:
+    def check() -> bool:
+        assert not (bed.scratch / run / "record.json").exists(), read(bed, run, "record.json")["error"]
+        return bool(read(bed, run, "progress.json").get("done", 0) >= done)
+
+    wait_for(check, "finished units", 90)
+
+
+@everywhere
+def test_submit_and_walk_away(bed: Bed) -> None:
+    began = time.monotonic()
+    code, out = submit(bed, *GRID, "cluster.jobs=2", "cluster.min_workers=4")
+    assert code == 0, out
+    assert time.monotonic() - began < 30
+    job, run = head_job(out), run_of(out)
+    code, shown = bed.run("status", run, "--scratch", str(bed.scratch))
+    assert code == 0
+    assert re.match("SUBMITTED|RUNNING|DONE", shown), shown
+    record = ended(bed, run)
+    assert (record["state"], record["units_done"], record["workers"]) == ("DONE", 25, 4)
+    assert len(record["jobs"]) == 2
+    assert all(entry["tasks"] > 0 for entry in record["jobs"])
+    assert ids(bed, run)[0] == job
+    wait_for(lambda: not set(ids(bed, run)) & set(bed.jobs()), "an empty queue", 30)
+    assert "DONE" in (bed.scratch / run / "head.log").read_text()
+
+
+@on_real_ones
+@pytest.mark.parametrize("how", ["qsub", "submit.sh"])
+def test_by_hand(bed: Bed, how: str) -> None:
+    (bed.work / "env.sh").write_text(f"export PATH={Path(sys.executable).parent}:$PATH\n")
+    if isinstance(bed, OpenPbsBed):
+        path = subprocess.run(bed.command("printenv", "PATH")[0], capture_output=True, text=True, check=True).stdout
+        (bed.work / "env.sh").write_text(f"export PATH={path}")
+    overrides = [*bed.overrides, f"scratch={bed.scratch}", *GRID, "cluster.jobs=2"]
+    pbs = isinstance(bed, OpenPbsBed)
+    options = ["-l", "select=1:ncpus=1:mem=1gb", "-l", "walltime=00:10:00"] if pbs else ["--mem=1G", "--time=10"]
+    if how == "qsub":
+        (bed.work / "run.args").write_text("".join(f"{text}\n" for text in overrides))
+        tell = ["-v", "HPCML_ARGS_FILE=run.args"] if pbs else ["--ignore-pbs", "--export=ALL,HPCML_ARGS_FILE=run.args"]
+        words = ["qsub" if pbs else "sbatch", *options, *tell, str(ROOT / "scripts/pbs/head.pbs")]
+    else:
+        words = ["env", *([] if pbs else ["HPCML_SUBMIT=sbatch"]), str(ROOT / "scripts/pbs/submit.sh"), *options]
+        words += ["--", *overrides]
+    command, environment = bed.command(*words)
+    done = subprocess.run(command, cwd=bed.work, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    job = re.findall(r"\d+\S*", done.stdout)[-1]
+    wait_for(lambda: list(bed.scratch.glob("*/record.json")), "the record", 120)
+    record = bed.last("record.json")
+    assert (record["state"], record["units_done"]) == ("DONE", 25), record["error"]
+    found = bed.last("ledger.jsonl")
+    assert found[0]["job"] == "head"
+    assert found[0]["id"].partition(".")[0] == job.partition(".")[0]
+    wait_for(lambda: not bed.jobs() or isinstance(bed, OpenPbsBed), "an empty queue", 30)
+
+
+@on_real_ones
+class TestAllocation:
+    def test_workers_on_every_node(self, bed: Bed) -> None:
+        code, out = submit(bed, *ALLOCATION, *GRID, "cluster.min_workers=4", wait=True)
+        assert code == 0, out
+        record = ended(bed, run_of(out))
+        assert (record["state"], record["units_done"]) == ("DONE", 25)
+        assert [entry["workers"] for entry in record["jobs"]] == [2, 2]
+        assert all(entry["tasks"] > 0 for entry in record["jobs"])
+        assert len({entry["nodes"][0] for entry in record["jobs"]}) == 2
+        for entry in record["jobs"]:
+            facts = entry["each_worker"]
+            assert (facts["threads"], facts["thread_variables"]) == (1, ["1"])
+            assert not facts["spill"].startswith(str(bed.scratch))
+        assert not (bed.scratch / run_of(out) / "tls").exists()
+        wait_for(lambda: not set(ids(bed, run_of(out))) & set(bed.jobs()), "an empty queue", 30)
+
+    def test_a_failed_run_gives_its_exit_code(self, bed: Bed) -> None:
+        args = ("model=custom", "model._target_=mine.Nothing", "workload.cv=2")
+        (bed.work / "mine.py").write_text(
+            (bed.work / "mine.py").read_text()
+            + "\nclass Nothing(Slow):\n    def fit(self, X, y): raise ValueError('no such thing')\n"
+        )
+        code, out = submit(bed, *ALLOCATION, *args, "workload.error_score=raise", wait=True)
+        assert code == 1, out
+        assert "no such thing" in out
+        assert ended(bed, run_of(out))["state"] == "FAILED"
+
+    def test_workers_that_cannot_start(self, bed: Bed) -> None:
+        (bed.work / "broken.sh").write_text("[ -z ${HPCML_RUN+x} ] && exit 3\n")
+        code, out = submit(bed, *ALLOCATION, *GRID, f"cluster.environment.script={bed.work}/broken.sh", wait=True)
+        assert code == 1, out
+        assert "0 of 4 workers came" in out
+        assert "its workers ended with exit code 3" in out
+
+    def test_outside_of_a_job(self, bed: Bed) -> None:
+        code, out = bed.submit(*ALLOCATION, *GRID)
+        assert code == 2
+        assert "submit it: hpcml submit" in out
+
+
+@on_real_ones
+class TestAfter:
+    def test_a_run(self, bed: Bed) -> None:
+        code, out = submit(bed, *SLOW, "workload.cv=3", "cluster.jobs=1")
+        assert code == 0, out
+        first = run_of(out)
+        code, out = submit(bed, *GRID, "cluster.jobs=1", f"--after={first}")
+        assert code == 0, out
+        second = run_of(out)
+        assert ended(bed, first)["state"] == "DONE"
+        began = read(bed, first, "record.json")["ended"]
+        assert ended(bed, second)["state"] == "DONE"
+        assert read(bed, second, "record.json")["started"] > began
+        code, out = submit(bed, *GRID, "cluster.jobs=1", f"--after={first}")
+        assert code == 0, out
+        assert "is DONE already: nothing to wait for" in out
+
+    @pytest.mark.parametrize(
+        ("after", "said"),
+        [("987654", "the scheduler has no job 987654"), ("20200101T000000-abcdef", "no such run")],
+    )
+    def test_what_is_not_there(self, bed: Bed, after: str, said: str) -> None:
+        code, out = submit(bed, *GRID, "--after", after)
+        assert code == 2
+        assert said in out
+
+    def test_a_run_that_failed(self, bed: Bed) -> None:
+        code, out = submit(bed, *GRID, "cluster.environment.venv=/no/such", wait=True)
+        assert code != 0
+        run = run_of(out)
+        code, out = submit(bed, *GRID, f"--after={run}")
+        assert code == 2, out
+        assert "a follower of it would never start" in out
+
+
+def in_the_queue(bed: Bed, run: str, least: int) -> bool:
+    return len(set(ids(bed, run)[1:]) & set(bed.jobs())) >= least
+
+
+WHEN: dict[str, Callable[[Bed, str], None]] = {
+    "before its workers are there": lambda bed, run: wait_for(lambda: ids(bed, run)[1:], "a worker job", 60),
+    "while they register": lambda bed, run: wait_for(
+        lambda: list((bed.scratch / run / "workers").glob("*.log")), "a worker", 60
+    ),
+    "while they compute": lambda bed, run: computing(bed, run, 2),
+}
+
+
+@on_real_ones
+@pytest.mark.parametrize("when", WHEN)
+def test_a_head_job_that_is_deleted(bed: Bed, when: str) -> None:
+    code, out = submit(bed, *SLOW, "workload.cv=50", "cluster.jobs=6", "cluster.strict=false")
+    assert code == 0, out
+    run = run_of(out)
+    WHEN[when](bed, run)
+    bed.delete(head_job(out))
+    began = time.monotonic()
+    wait_for(lambda: not set(ids(bed, run)) & set(bed.jobs()), "an empty queue", 60)
+    took = time.monotonic() - began
+    print(f"{bed.name}: head job deleted {when}: queue empty after {took:.1f} s; {len(ids(bed, run))} jobs")
+    assert took < 20
+    record = ended(bed, run, 5)
+    assert (record["state"], record["exit_code"]) == ("CANCELLED", 143)
+    time.sleep(3)  # nobody comes later
+    assert not set(ids(bed, run)) & set(bed.jobs())
+
+
+@on_real_ones
+@pytest.mark.parametrize("cluster", ["jobs", "allocation"])
+def test_a_head_job_whose_walltime_ends(bed: Bed, cluster: str) -> None:
+    shape = {
+        "jobs": ("cluster.jobs=2", "cluster.walltime=45", "site.head.wait=15", "head.walltime=60"),
+        "allocation": (*ALLOCATION, "cluster.walltime=60"),
+    }[cluster]
+    code, out = submit(bed, *SLOW, "workload.cv=80", *shape, "cluster.strict=false", wait=True)
+    assert code == 75, out
+    record = ended(bed, run_of(out))
+    assert (record["state"], record["exit_code"]) == ("INTERRUPTED", 75)
+    assert 25 < record["wall_s"] < 58
+    assert record["units_done"] > 10
+    assert (bed.scratch / run_of(out) / "tables" / "fits.parquet").exists()
+    wait_for(lambda: not set(ids(bed, run_of(out))) & set(bed.jobs()), "an empty queue", 30)
+
+
+@on_real_ones
+def test_worker_jobs_leave_before_their_walltime(bed: Bed) -> None:
+    """A search of about 100 seconds in two jobs of 60: nothing is lost, and nothing is computed twice."""
+    args = ("workload.cv=10", "+model.seconds=4", "cluster.jobs=2", "cluster.walltime=60", "cluster.strict=false")
+    code, out = bed.submit(*SLOW, *args, "cluster.workers_per_job=1", "cluster.threads=2", timeout=400)
+    assert code == 0, out
+    record = bed.last("record.json")
+    assert (record["state"], record["units_done"]) == ("DONE", 81)
+    jobs = record["jobs"]
+    assert len(jobs) >= 4
+    left = [entry for entry in jobs if entry["end"] == "let go before its walltime ended"]
+    assert len(left) >= 2
+    assert sum(entry["tasks"] for entry in jobs) - sum(entry["redone"] for entry in jobs) >= 81
+    assert all(entry["seconds"] < 66 for entry in jobs)
+    print([(entry["id"], entry["seconds"], entry["end"], entry["tasks"], entry["redone"]) for entry in jobs])
+
+
+@pytest.mark.parametrize("bed", ["slurm"], indirect=True)
+def test_no_more_is_submitted_than_can_be_paid(bed: Bed) -> None:
+    """Two jobs of two cores and a minute cost 0.067 core-hours; their successors would cost as much again."""
+    args = ("workload.cv=60", "+model.seconds=2", "cluster.jobs=2", "cluster.walltime=60", "cluster.strict=false")
+    code, out = bed.submit(*SLOW, *args, "cluster.max_cost=0.07", timeout=400)
+    assert code == 1, out
+    assert "cluster.max_cost=0.07 pays for no more" in out
+    assert len(bed.last("record.json")["jobs"]) == 2
+    assert (max(bed.scratch.iterdir()) / "tables" / "fits.parquet").exists()
+
+
+@on_real_ones
+def test_clean_leaves_a_running_run_alone(bed: Bed) -> None:
+    code, out = submit(bed, *SLOW, "workload.cv=50", "cluster.jobs=1")
+    assert code == 0, out
+    run = run_of(out)
+    computing(bed, run)
+    manifest = bed.scratch / run / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "host": "another"}))  # as on a cluster
+    code, out = bed.run("clean", "--scratch", str(bed.scratch))
+    assert code == 0, out
+    assert in_the_queue(bed, run, 1)
+    code, shown = bed.run("list", "--scratch", str(bed.scratch))
+    assert "RUNNING" in shown
+    bed.delete(ids(bed, run)[0])
+    assert ended(bed, run, 30)["state"] == "CANCELLED"

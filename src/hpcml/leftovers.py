@@ -29,7 +29,7 @@ class Leftover:
 
     def __str__(self) -> str:
         jobs = " ".join(self.left.jobs.values()) or "none that is known by its id"
-        return f"run {self.paths.run_id} could not delete its worker jobs; those that may be left: {jobs}"
+        return f"run {self.paths.run_id} ended before it saw its worker jobs gone; those that may be left: {jobs}"
 
 
 def find(scratch: str | None = None, ask: bool = False) -> Iterator[Leftover]:

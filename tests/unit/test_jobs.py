@@ -239,7 +239,7 @@ class TestLeftovers:
 
     def test_the_next_command_names_them(self, lost: RunPaths, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["list"]) == 0
-        assert f"note: run {lost.run_id} could not delete its worker jobs; those that may be left: 12.pbs" in (
+        assert f"note: run {lost.run_id} ended before it saw its worker jobs gone; those that may be left: 12.pbs" in (
             capsys.readouterr().err
         )
 

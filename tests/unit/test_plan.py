@@ -40,12 +40,14 @@ def test_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
     for part in (
         "grid search over 48 candidates of SVC, cv=3", "units of work  145", "NCI Gadi", "4 x 48 cores, 190GB",
         "192: 48 on each node, 1 thread and 3.76GB each, spill to $PBS_JOBFS", "1 core, 4GB, 1GB jobfs, 03:00:00",
-        "390 SU at most, 386 SU an hour; 6 SU of it for the head job", "/scratch/ab12/me/runs/RUN",
+        "390 SU for one walltime of each job, 386 SU an hour; 6 SU of it for the head job",
+            "1,158 SU at most: jobs are renewed while work is left and the head lives; cluster.max_cost caps it",
+            "/scratch/ab12/me/runs/RUN",
         "warning: the head job costs 2 SU an hour", "cluster=allocation cluster.nodes=4",
         "#PBS -l storage=scratch/ab12", "#PBS -l walltime=03:00:00",
     ):  # fmt: skip
         assert part in text
-    command = shlex.split(text.partition("to submit it\n")[2].splitlines()[0])
+    command = shlex.split(text.partition("or by hand\n")[2].splitlines()[0])
     assert command[0].endswith("submit.sh")
     assert os.access(command[0], os.X_OK)
     assert command[command.index("--") + 1 :] == list(GADI)

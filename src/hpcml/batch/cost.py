@@ -11,14 +11,18 @@ from hpcml.units import parse_size
 
 @dataclass(frozen=True)
 class Price:
-    """What a request costs if every job runs to its walltime, in the site's unit.
+    """What a request costs if every job runs to its walltime once, in the site's unit.
 
     Parameters
     ----------
     per_hour : float
         While head and all worker jobs run.
     workers, head : float
-        At most, for their whole walltime; head includes the hours in which the workers wait.
+        For their whole walltime; head includes the hours in which the workers wait.
+    renewing : bool
+        Worker jobs are renewed when their walltime ends and work is left.
+    renewed : float or None
+        The most that it costs with that: as long as the head lives. None: the head is in no job, and nothing ends it.
     """
 
     unit: str
@@ -26,9 +30,12 @@ class Price:
     workers: float
     head: float
     head_per_hour: float
+    renewing: bool = False
+    renewed: float | None = None
 
     @property
     def maximum(self) -> float:
+        """Without renewals."""
         return self.workers + self.head
 
     def show(self, amount: float) -> str:
@@ -69,7 +76,7 @@ def charge(queue: Queue, ncpus: int, mem: int, hours: float, nodes: int = 1) -> 
 
 def price(request: Request) -> Price:
     """Price a request."""
-    worker, head = request.worker, request.head
+    worker, head = request.worker, request.head or request.own_head
     workers_per_hour = request.jobs * _per_hour(worker)
     head_per_hour = _per_hour(head) if head else 0.0
     return Price(
@@ -78,6 +85,8 @@ def price(request: Request) -> Price:
         workers=workers_per_hour * worker.walltime / 3600,
         head=head_per_hour * head.walltime / 3600 if head else 0.0,
         head_per_hour=head_per_hour,
+        renewing=head is not None or request.here,
+        renewed=(workers_per_hour + head_per_hour) * head.walltime / 3600 if head else None,
     )
 
 

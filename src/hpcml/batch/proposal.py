@@ -113,10 +113,24 @@ class Proposal:
             found["head"] = "in the process that you start"
         if request.needs or worker.storage:
             found["storage"] = request.site.storage.separator.join(worker.storage)
-        found["cost"] = f"{cost.show(cost.maximum)} at most, {cost.show(cost.per_hour)} an hour" + (
+        once = f"{cost.show(cost.maximum)} {'for one walltime of each job' if cost.renewing else 'at most'}"
+        found["cost"] = f"{once}, {cost.show(cost.per_hour)} an hour" + (
             f"; {cost.show(cost.head)} of it for the head job" if cost.head else ""
         )
+        if cost.renewing:
+            found["renewals"] = self._renewals()
         return found
+
+    def _renewals(self) -> str:
+        cost, most = self.price, self.request.max_cost
+        if most is not None:
+            return f"{cost.show(most)} at most: jobs are renewed while work is left and cluster.max_cost pays for them"
+        if cost.renewed is None:
+            return "jobs are renewed while work is left; cluster.max_cost caps what that costs"
+        return (
+            f"{cost.show(cost.renewed)} at most: jobs are renewed while work is left and the head lives; "
+            "cluster.max_cost caps it"
+        )
 
     def to_json(self) -> dict[str, Any]:
         request, cost = self.request, self.price

@@ -86,6 +86,8 @@ class Request:
         None: the head lives in the process that is started, or in the allocation.
     here : bool
         The head lives in the process that is started.
+    own_head : Job or None
+        The job which that process is in, as far as the request says; it is paid for.
     memory_limit : int
         Dask's, of each worker, in bytes.
     least_mem : int
@@ -112,6 +114,7 @@ class Request:
     worker: Job
     head: Job | None
     here: bool
+    own_head: Job | None
     workers_per_job: int
     threads: int
     memory_limit: int

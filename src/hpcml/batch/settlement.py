@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 
 from hpcml.batch.complaint import Complaint
+from hpcml.batch.ownjob import in_job
 from hpcml.batch.request import OWN_RULE, PBS_NOTATION, Environment, Job, Places, Request
 from hpcml.errors import ConfigError
 from hpcml.site import Queue, Site
@@ -38,7 +39,8 @@ def settle(spec: BatchSpec, head: HeadSpec, site: Site, places: Places, here: bo
     worker = settling.worker_job()
     workers, threads = settling.workers(worker)
     inside = isinstance(spec, AllocationSpec)
-    head_job = None if here or inside else settling.head_job(head, worker)
+    needed = not inside and (not here or in_job())
+    head_job = settling.head_job(head, worker) if needed else None
     kept = NANNY + (parse_size(site.head.mem) if inside else 0)
     spec, environment = settling.spec, spec.environment
     venv = _path(environment.venv)
@@ -47,8 +49,9 @@ def settle(spec: BatchSpec, head: HeadSpec, site: Site, places: Places, here: bo
         scheduler=settling.scheduler,
         jobs=getattr(spec, "jobs", 1),
         worker=worker,
-        head=head_job,
+        head=None if here else head_job,
         here=here and not inside,
+        own_head=head_job if here else None,
         workers_per_job=workers,
         threads=threads,
         memory_limit=max(0, int(worker.mem * (1 - HEADROOM)) - kept) // workers,

@@ -28,6 +28,9 @@ Died = Callable[[Callable[..., Any], tuple[Any, ...], Mapping[str, Any], str], A
 # Arrays of so many bytes travel with each call.
 _SMALL = 1000
 
+# So often a call is sent whose data goes with the workers; then it is tried when nothing else is under way.
+_SENDINGS = 5
+
 _KILLED = "every worker that tried this fit died; most often for want of memory"
 
 
@@ -88,9 +91,10 @@ class ReportingBackend(DaskDistributedBackend):  # type: ignore[misc]  # joblib 
         return super().submit(func, _Finish(self, func.items, callback))
 
     async def _collect(self) -> None:
-        # As joblib's own, but for batches whose workers died. Dask suspects all that the dead workers had been given,
-        # and cancels what waited for something only they held: so each call is tried again when nothing else is under
-        # way, and what kills a worker then is guilty. And an error is handed on, where joblib would wait for ever.
+        # As joblib's own, but for batches whose workers died. What only lost its data with them is sent again, at once.
+        # Of the rest Dask suspects all that the dead workers had been given: so each call is tried again when nothing
+        # else is under way, and what kills a worker then is guilty. And an error is handed on, where joblib would wait
+        # for ever.
         while self._continue:
             async for future, result in self.waiting_futures:
                 waiting, finish = self._results.pop(future), self._callbacks.pop(future)
@@ -99,7 +103,9 @@ class ReportingBackend(DaskDistributedBackend):  # type: ignore[misc]  # joblib 
                     finish(result)
                     continue
                 error = result[1] if isinstance(result, tuple) else result
-                if isinstance(error, (KilledWorker, CancelledError)):
+                if _lost_its_data(error) and finish.sent < _SENDINGS:
+                    await self._send_again(waiting, finish)
+                elif isinstance(error, (KilledWorker, CancelledError)):
                     self._suspects.append((waiting, finish))
                 else:
                     waiting.set_exception(error)
@@ -116,13 +122,22 @@ class ReportingBackend(DaskDistributedBackend):  # type: ignore[misc]  # joblib 
                     finish(out)
             await asyncio.sleep(0.01)
 
+    async def _send_again(self, waiting: Any, finish: _Finish) -> None:
+        finish.sent += 1
+        there = {"finished", "pending"}  # others are made anew when they are asked for
+        self.data_futures = {key: data for key, data in self.data_futures.items() if data.status in there}
+        batch, tasks = await self._to_func_args(SimpleNamespace(items=finish.calls))
+        future = self.client.submit(batch, tasks=tasks, pure=False)
+        self._callbacks[future], self._results[future] = finish, waiting
+        self.waiting_futures.add(future)
+
     async def _alone(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         for last in (False, True):
             try:
                 batch, tasks = await self._to_func_args(SimpleNamespace(items=[(function, args, kwargs)]))
                 return (await self.client.submit(batch, tasks=tasks, pure=False))[0]
             except (KilledWorker, CancelledError) as error:
-                if isinstance(error, KilledWorker) and not str(error.task).startswith(_itself.__name__):
+                if not _lost_its_data(error):
                     return self._died(function, args, kwargs, _KILLED)
                 if last:
                     raise
@@ -134,11 +149,20 @@ def _itself(array: Any) -> Any:
     return array
 
 
+def _lost_its_data(error: Any) -> bool:
+    """Tell whether a call did not run for want of an array that had been on workers that died."""
+    if isinstance(error, KilledWorker):
+        return str(error.task).startswith(_itself.__name__)
+    return isinstance(error, CancelledError)
+
+
 class _Finish:
     """What joblib does with a finished batch, after each of its calls was reported."""
 
     def __init__(self, backend: ReportingBackend, calls: Any, callback: Callable[[Any], None] | None) -> None:
         self.calls = calls
+        # how often the calls were sent because what they need was lost
+        self.sent = 1
         self._backend, self._callback = backend, callback
 
     def __call__(self, out: Any) -> None:

@@ -10,7 +10,7 @@ run: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	.ci/slurm
-	$(BIN)/python -m pytest --ignore=tests/docker
+	.ci/tests $(BIN)/python
 
 test-docker: $(VENV)/.dev
 	.ci/engine
@@ -20,7 +20,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/shellcheck .ci/run .ci/slurm .ci/engine docker/install-hpcml docker/*/testbed docker/pbs/install-* scripts/pbs/*.sh scripts/pbs/*.pbs
+	$(BIN)/shellcheck .ci/run .ci/slurm .ci/tests .ci/engine docker/install-hpcml docker/*/testbed docker/pbs/install-* scripts/pbs/*.sh scripts/pbs/*.pbs
 
 bench: $(VENV)/.dev
 	for benchmark in benchmarks/[!_]*.py; do $(BIN)/python $$benchmark || exit 1; done

@@ -30,6 +30,20 @@ class Verb:
 
 def run(args: list[str]) -> int:
     """Run a config to its end, and say what came out."""
+    # not for what is started from within the run
+    directory = os.environ.pop(runs.RUN_VARIABLE, None)
+    adopted = None if directory is None else runs.adopt(directory)
+    try:
+        return _run(args, adopted)
+    except HpcmlError as error:
+        if adopted is not None and not adopted.record.exists():  # who follows the run must not wait for it
+            from hpcml.record import never_began
+
+            never_began(adopted, time.time(), str(error), error.exit_code).write(adopted)
+        raise
+
+
+def _run(args: list[str], adopted: runs.RunPaths | None) -> int:
     from hpcml.config.compose import compose
 
     composed = compose("hpcml run", args)
@@ -40,9 +54,6 @@ def run(args: list[str]) -> int:
     from hpcml import launcher
     from hpcml.record import Origin
 
-    # not for what is started from within the run
-    directory = os.environ.pop(runs.RUN_VARIABLE, None)
-    adopted = None if directory is None else runs.adopt(directory)
     origin = Origin(["hpcml", "run", *args], composed.overrides, composed.choices, composed.config)
     display.show_summary(display.console(), launcher.run(spec, origin=origin, adopted=adopted))
     return 0

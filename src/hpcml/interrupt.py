@@ -27,7 +27,7 @@ class _State:
 
 
 def _handle(signum: int, _frame: FrameType | None) -> None:
-    _State.hurried = _State.hurried or signum != signal.SIGALRM
+    _State.hurried = _State.hurried or signum == signal.SIGTERM
     if _State.closing:
         # Every step of closing down has a deadline: a second Ctrl-C must not cut it short and leave workers behind.
         return
@@ -104,7 +104,7 @@ def reopen() -> None:
 
 
 def hurried() -> bool:
-    """Tell whether somebody has sent a signal: PBS kills a job that it has told to end 10 seconds later."""
+    """Tell whether SIGTERM has come: a job that PBS has told to end is killed 10 seconds later."""
     return _State.hurried
 
 

@@ -97,13 +97,13 @@ def from_json(found: Mapping[str, Any]) -> Record:
     return Record(**{name.name: found[name.name] for name in fields(Record)})
 
 
-def never_began(paths: RunPaths, started: float, error: str) -> Record:
-    """Make the record of a run whose head job was refused."""
+def never_began(paths: RunPaths, started: float, error: str, exit_code: int = 1) -> Record:
+    """Make the record of a run whose head job was refused, or whose head was."""
     return Record(
         run=paths.run_id,
         path=str(paths.root),
         state="FAILED",
-        exit_code=1,
+        exit_code=exit_code,
         error=error,
         started=started,
         ended=time.time(),

@@ -175,7 +175,7 @@ def adopt(directory: str) -> RunPaths:
     """
     paths = RunPaths(Path(directory))
     manifest = read_json(paths.manifest)
-    if "submitted" not in manifest or "pid" in manifest:
+    if "submitted" not in manifest or "pid" in manifest or paths.record.exists():
         reason = "that run has begun already" if manifest else "no run was submitted with it"
         raise ConfigError(f"{RUN_VARIABLE}={directory}: {reason}", "the variable is for head jobs; elsewhere: unset it")
     return paths

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from hpcml import record, runs
+from hpcml import interrupt, record, runs
 from hpcml.batch import ledger
 from hpcml.batch.directives import Directive, head_script
 from hpcml.batch.proposal import Proposal, with_config_dir
@@ -89,16 +89,21 @@ def submit(spec: RunSpec, origin: Origin, after: str | None = None) -> Submitted
     book = ledger.Ledger(paths.ledger)
     head = request.head or request.worker
     facts = {"name": f"{head.name}-{paths.run_id}", "scheduler": batch.name, "site": spoken_to(request.site)}
-    book.note("submitting", ledger.HEAD, **facts)
-    try:
-        job = batch.submit(script, paths.job_log(ledger.HEAD))
-    except RefusedError as refused:
-        book.note("refused", ledger.HEAD, why=refused.message, **facts)
-        record.never_began(paths, began, f"the head job was refused: {refused.message}").write(paths)
-        raise ClusterStartError(
-            f"the head job was refused: {refused.message}", *refused.hints, f"the script is {script}"
-        ) from refused
-    book.note("submitted", ledger.HEAD, id=job, **facts)
+    with interrupt.deferred():  # a job whose id nobody has noted could not be found again
+        book.note("submitting", ledger.HEAD, **facts)
+        try:
+            job = batch.submit(script, paths.job_log(ledger.HEAD))
+        except RefusedError as refused:
+            # a server that could not answer may have taken it
+            taken = [] if refused.refusal.action == "give up" else batch.named(str(facts["name"])) or []
+            if not taken:
+                book.note("refused", ledger.HEAD, why=refused.message, **facts)
+                record.never_began(paths, began, f"the head job was refused: {refused.message}").write(paths)
+                raise ClusterStartError(
+                    f"the head job was refused: {refused.message}", *refused.hints, f"the script is {script}"
+                ) from refused
+            job = taken[0]
+        book.note("submitted", ledger.HEAD, id=job, **facts)
     return Submitted(paths, job, batch, notes)
 
 
@@ -131,7 +136,8 @@ def _dependency(after: str | None, batch: Scheduler) -> tuple[list[Directive], l
     if after is None:
         return [], []
     job = after
-    if not re.match(r"\d+(\[\d*\])?(\.|$)", after):  # a run's id has a T in it
+    # a run's id begins with a date, and has a T in it
+    if re.fullmatch(r"20\d{6}", after) or not re.match(r"\d+(\[\d*\])?(\.|$)", after):
         paths = runs.find(after)
         ended = runs.read_json(paths.record)
         if ended.get("state") == "DONE":
@@ -189,7 +195,7 @@ def follow(submitted: Submitted, say: Callable[[str], None]) -> dict[str, Any]:
             break
         listing = submitted.batch.listing([submitted.job])
         status = listing.find(submitted.job)
-        gone = status is None and listing.answer(submitted.job) == "unknown to the server"
+        gone = status is None and listing.answer(submitted.job) != "no answer"
         if gone or (status is not None and status.state == "finished"):
             ended, pause = ended or time.monotonic() + _RECORD, 0.5
         elif status is not None:

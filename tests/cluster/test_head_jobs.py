@@ -285,6 +285,15 @@ def test_worker_jobs_leave_before_their_walltime(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize("bed", ["slurm"], indirect=True)
+def test_a_unit_that_is_longer_than_a_walltime_ends_the_run(bed: Bed) -> None:
+    """Also an adaptive one, which submits jobs as long as work waits."""
+    args = ("workload.cv=2", "+model.seconds=300", "cluster.jobs=2", "cluster.walltime=40", "cluster.strict=false")
+    code, out = bed.submit(*SLOW, *args, "cluster.adaptive=true", "cluster.replacements=0", timeout=200)
+    assert code == 1, out
+    assert "no task was finished within a job's cluster.walltime=00:00:40, time and again" in out
+
+
+@pytest.mark.parametrize("bed", ["slurm"], indirect=True)
 def test_no_more_is_submitted_than_can_be_paid(bed: Bed) -> None:
     """Two jobs of two cores and a minute cost 0.067 core-hours; their successors would cost as much again."""
     args = ("workload.cv=60", "+model.seconds=2", "cluster.jobs=2", "cluster.walltime=60", "cluster.strict=false")

@@ -51,7 +51,7 @@ ALLOWED = {
     "describe": {"files"},
     "heads": {"batch", "record", "runs"},
     "leftovers": {"batch", "heads", "record", "runs"},
-    "submission": {"batch", "errors", "files", "plan", "record", "runs", "spec"},
+    "submission": {"batch", "errors", "files", "interrupt", "plan", "record", "runs", "spec"},
     "worker": {"cluster"},
     "runs": {"errors"},
     "spec": {"errors", "site", "units"},

@@ -15,9 +15,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 CLASSES = {
     "cluster=pbs, slurm, allocation": spec.BatchSpec,
-    "cluster=pbs": spec.PbsSpec,
-    "cluster=slurm": spec.SlurmSpec,
+    "cluster=pbs, slurm": spec.JobsSpec,
     "cluster=allocation": spec.AllocationSpec,
+    "cluster=attach": spec.AttachSpec,
     "cluster.environment": spec.EnvironmentSpec,
     "cluster=local": spec.LocalSpec,
     "head": spec.HeadSpec,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.openpbs import HERE, Sample, samples
 
 from hpcml.batch import listing
-from hpcml.batch.listing import STATES, JobStatus, Listing, read_json, read_nodes, read_text
+from hpcml.batch.listing import STATES, JobStatus, Listing, as_time, read_json, read_nodes, read_text
 
 HEAD = '"timestamp": 1, "pbs_version": "23.06.06", "pbs_server": "s"'
 
@@ -134,7 +134,7 @@ class TestSamples:
                 "cpupercent": "59", "cput": "00:00:04", "mem": "219268kb", "ncpus": "2", "vmem": "227408kb",
                 "walltime": "00:00:15",
             },
-            nodes=("pbs-mom1",),
+            nodes=("pbs-mom1",), started=as_time("2026-11-21 07:27:53", "%Y-%m-%d %H:%M:%S"),
         )  # fmt: skip
         assert one("job_envscatter.qstat_-x_-f_-F_json").nodes == ("pbs-mom1", "pbs-mom2")
         assert not one("job_bad_output_path.qstat_-x_-f_-F_json").delivered

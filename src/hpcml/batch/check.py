@@ -94,7 +94,7 @@ def _cost_is_covered(request: Request) -> Iterator[Complaint]:
     needed = cost.head + cost.workers * request.first_jobs / request.jobs
     if most is not None and needed > most:
         what = f"{request.first_jobs} worker job{'s' if request.first_jobs > 1 else ''}"
-        if request.head is not None:
+        if cost.head:
             what += " and the head"
         yield Complaint(
             f"cluster.max_cost={most:g}: {what} cost {cost.show(needed)} to their walltime",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -51,6 +52,8 @@ class JobStatus:
         resources_used.
     nodes : tuple of str
         The hosts of exec_host.
+    started : float or None
+        When it began to run, in seconds since the epoch.
     delivered : bool
         False when PBS could not put the output files where they belong.
     """
@@ -65,6 +68,7 @@ class JobStatus:
     resources: dict[str, str] = field(default_factory=dict)
     used: dict[str, str] = field(default_factory=dict)
     nodes: tuple[str, ...] = ()
+    started: float | None = None
     delivered: bool = True
 
 
@@ -272,6 +276,7 @@ def _job(job_id: str, entry: Mapping[str, Any]) -> JobStatus:
         resources={name: as_text(value) for name, value in _mapping(entry.get("Resource_List")).items()},
         used={name: as_text(value) for name, value in _mapping(entry.get("resources_used")).items()},
         nodes=tuple(dict.fromkeys(host for host in hosts if host)),
+        started=as_time(as_text(entry.get("stime")), "%a %b %d %H:%M:%S %Y"),
         delivered=as_integer(entry.get("Stageout_status")) != 0,
     )
 
@@ -314,6 +319,17 @@ def as_integer(value: object) -> int | None:
     (-29, 271, None, None)
     """
     return int(text) if re.fullmatch(r"-?\d{1,18}", text := as_text(value).strip(), re.ASCII) else None
+
+
+def as_time(text: str, form: str) -> float | None:
+    """Read a local time; None if it is none.
+
+    >>> as_time("N/A", "%Y-%m-%dT%H:%M:%S")
+    """
+    try:
+        return time.mktime(time.strptime(text, form))
+    except (ValueError, OverflowError):
+        return None
 
 
 def as_bytes(value: object) -> int | None:

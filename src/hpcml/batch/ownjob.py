@@ -18,6 +18,9 @@ from hpcml.site import Site
 
 log = logging.getLogger(__name__)
 
+# How often the scheduler is asked when the job ends, and seconds in between.
+_TRIES, _PAUSE = 4, 3.0
+
 
 @dataclass(frozen=True)
 class OwnJob:
@@ -33,21 +36,22 @@ class OwnJob:
     batch: Scheduler
 
     def ends(self) -> float | None:
-        """Tell when its walltime ends, in seconds since the epoch; None if the scheduler does not say.
-
-        A job begins with its session: the time in the queue counts nothing.
-        """
-        found = self.batch.listing([self.id]).find(self.id)
+        """Tell when its walltime ends, in seconds since the epoch; None if the scheduler does not say."""
+        for attempt in range(_TRIES):
+            found = self.batch.listing([self.id]).find(self.id)
+            if found is not None:
+                break
+            if attempt + 1 < _TRIES:
+                time.sleep(_PAUSE)
         walltime = as_seconds(found.resources.get("walltime")) if found else None
-        if walltime is None:
-            log.warning("job %s does not say when it ends", self.id)
+        if found is None or walltime is None:
+            log.warning("the scheduler does not say when job %s ends: nothing stops the run before", self.id)
             return None
-        began = time.time()
-        try:
-            began = psutil.Process(os.getsid(0)).create_time()
-        except (psutil.Error, OSError):  # as in a container with process ids of its own
-            began = min(began, psutil.Process().create_time())
-        return began + walltime
+        ends = (found.started or _session_began()) + walltime
+        if ends < time.time():
+            log.warning("job %s should have ended already: its times are not to be trusted", self.id)
+            return None
+        return ends
 
     def node_lines(self) -> tuple[str, ...]:
         """List its nodes, the first one first; in $PBS_NODEFILE one may stand several times."""
@@ -60,6 +64,14 @@ class OwnJob:
             return (names,)
         shown = subprocess.run(["scontrol", "show", "hostnames", names], capture_output=True, text=True, check=True)
         return tuple(shown.stdout.split())
+
+
+def _session_began() -> float:
+    """Tell when this session began: a batch job is one of its own."""
+    try:
+        return psutil.Process(os.getsid(0)).create_time()
+    except (psutil.Error, OSError):  # as in a container with process ids of its own
+        return psutil.Process().create_time()
 
 
 def in_job() -> bool:

@@ -7,12 +7,13 @@ import re
 import shlex
 import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hpcml.batch.ledger import Left
-from hpcml.batch.listing import JobStatus, Listing, State, as_integer, as_seconds, read_text
+from hpcml.batch.listing import JobStatus, Listing, State, as_integer, as_seconds, as_time, read_text
 from hpcml.batch.refusal import Refusal, explain_refusal
 from hpcml.batch.status import DELETED, ENDED, FAILED
 from hpcml.errors import HpcmlError
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 # A command that takes longer is given up: PBS's own clients wait for a server that does not answer.
 _TIMEOUT = 60
+
+# So many jobs are deleted at the same time.
+_AT_ONCE = 8
 
 # What a shell says of a command that is not there.
 _NO_COMMAND = 127
@@ -105,13 +109,19 @@ class Pbs:
             jobs |= {number: slurm_end(job) for number, job in jobs.items() if job.state == "finished"}
         return replace(found, jobs=jobs)
 
-    def delete(self, ids: Sequence[str]) -> None:
+    def delete(self, ids: Sequence[str], timeout: float = _TIMEOUT) -> None:
         """Delete jobs, queued or running. What became of it says the next listing.
 
-        One after the other: a list of ids of which one is unknown has ended the server of OpenPBS 23.06.
+        A command for each: a list of ids of which one is unknown has ended the server of OpenPBS 23.06.
+
+        Parameters
+        ----------
+        timeout : float
+            How long a command may take, in seconds.
         """
-        for number in ids:
-            _run([*shlex.split(str(self._commands.delete)), number])
+        commands = [[*shlex.split(str(self._commands.delete)), number] for number in ids]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(lambda command: _run(command, timeout), commands))
 
     def named(self, name: str) -> list[str] | None:
         """Find this user's jobs of a name; None if there is no answer."""
@@ -151,7 +161,7 @@ class Slurm:
 
     def listing(self, ids: Sequence[str]) -> Listing:
         """Ask for jobs, all at once; of finished ones Slurm tells for some minutes (MinJobAge)."""
-        fields = "%i|%T|%r|%P|%N|%l|%j"
+        fields = "%i|%T|%r|%P|%N|%l|%S|%j"
         said = _run(["squeue", "--noheader", "--states=all", f"--format={fields}", f"--jobs={','.join(ids)}"])
         if said.code != 0:
             text = said.stderr.decode(errors="replace")
@@ -160,20 +170,21 @@ class Slurm:
             return Listing(outage=" ".join(text.split()) or f"squeue ended with exit code {said.code}")
         jobs = {}
         for line in _lines(said.stdout):
-            number, state, reason, partition, nodes, limit, name = line.split("|", 6)
+            number, state, reason, partition, nodes, limit, began, name = line.split("|", 7)
             days, _, clock = limit.rpartition("-")  # 1-02:00:00
             walltime = (as_seconds(clock) or 0) + 86400 * (as_integer(days) or 0)
             status = JobStatus(number, name, _SLURM_STATES.get(state, "unknown"), partition,
                                comment=None if reason == "None" else reason,
                                resources={"walltime": str(walltime)} if walltime else {},
+                               started=as_time(began, "%Y-%m-%dT%H:%M:%S"),
                                nodes=(nodes,) if nodes else ())  # fmt: skip
             jobs[number] = slurm_end(status) if status.state == "finished" else status
         return Listing(jobs, unknown=frozenset(ids) - set(jobs))
 
-    def delete(self, ids: Sequence[str]) -> None:
+    def delete(self, ids: Sequence[str], timeout: float = _TIMEOUT) -> None:
         """Cancel jobs, pending or running."""
         if ids:
-            _run([*shlex.split(str(self._commands.delete)), *ids])
+            _run([*shlex.split(str(self._commands.delete)), *ids], timeout)
 
     def named(self, name: str) -> list[str] | None:
         """Find this user's jobs of a name; None if there is no answer."""
@@ -227,12 +238,12 @@ def _squeue_named(name: str) -> list[str] | None:
     return _lines(said.stdout) if said.code == 0 else None
 
 
-def _run(command: Sequence[str]) -> Answer:
+def _run(command: Sequence[str], timeout: float = _TIMEOUT) -> Answer:
     log.debug("%s", shlex.join(command))
     try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=_TIMEOUT, stdin=subprocess.DEVNULL)
+        done = subprocess.run(command, capture_output=True, check=False, timeout=timeout, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
-        return Answer(b"", f"{command[0]} did not answer within {_TIMEOUT} seconds".encode(), 255)
+        return Answer(b"", f"{command[0]} did not answer within {timeout:g} seconds".encode(), 255)
     except OSError as error:
         return Answer(b"", f"{command[0]}: {error.strerror}".encode(), _NO_COMMAND)
     if done.returncode:

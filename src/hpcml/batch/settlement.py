@@ -69,7 +69,7 @@ def settle(spec: BatchSpec, head: HeadSpec, site: Site, places: Places, here: bo
         strict=spec.strict,
         min_workers=workers if spec.min_workers is None else spec.min_workers,
         start_timeout=spec.start_timeout,
-        replacements=2 * getattr(spec, "jobs", 1) if spec.replacements is None else spec.replacements,
+        replacements=2 * (getattr(spec, "jobs", 1) * worker.nodes) if spec.replacements is None else spec.replacements,
         hold=settling.hold(spec) if isinstance(spec, JobsSpec) and spec.adaptive else None,
         max_cost=spec.max_cost,
         encrypted=spec.security == "tls",

@@ -70,7 +70,6 @@ class Nodes:
     def __init__(self, request: Request, paths: RunPaths, job: OwnJob) -> None:
         self.request, self.paths, self._job = request, paths, job
         self._again = request.replacements
-        self.gave_up = False
         paths.jobs.mkdir(mode=0o700, exist_ok=True)
         every = hosts_of(job)
         self.all = [
@@ -126,12 +125,12 @@ class Nodes:
             False: only note.
         """
         for node in self.all:
-            if node.end != "running" or node.alive:
+            if node.alive or node.process is None:
                 continue
-            assert node.process is not None
-            node.seconds += time.monotonic() - node.started
-            node.end = f"its workers ended with exit code {node.process.returncode}"
-            log.warning("%s (%s): %s", node.name, node.host, node.end)
+            if node.end == "running":
+                node.seconds += time.monotonic() - node.started
+                node.end = f"its workers ended with exit code {node.process.returncode}"
+                log.warning("%s (%s): %s", node.name, node.host, node.end)
             if again and self._again:
                 self._again -= 1
                 self._start(node)

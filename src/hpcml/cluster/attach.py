@@ -24,7 +24,8 @@ from hpcml.spec import AttachSpec
 
 log = logging.getLogger(__name__)
 
-_CONNECT, _CLOSE = "20s", 5
+# How long scheduler and workers of somebody else's may take to answer, in seconds.
+_CONNECT, _CLOSE, _ANSWER = "20s", 5, 60
 
 
 class AttachedCluster(Cluster):
@@ -42,7 +43,8 @@ class AttachedCluster(Cluster):
             return float(sum(prefix.all_durations.get("compute", 0.0) for prefix in prefixes))
 
         with contextlib.suppress(Exception):  # it may be gone; the run has its results
-            self.core_s_busy = self.client.run_on_scheduler(busy) - self.busy_before
+            found = self.client.sync(self.client._run_on_scheduler, busy, callback_timeout=_CLOSE)
+            self.core_s_busy = found - self.busy_before
 
 
 @contextlib.contextmanager
@@ -129,7 +131,13 @@ def _check_workers(client: Client) -> None:
         return hpcml.cluster.workerjob.versions()
 
     here = versions()
-    for worker, found in client.run(look, on_error="return").items():
+    try:
+        answers = client.sync(client._run, look, on_error="return", callback_timeout=_ANSWER)
+    except TimeoutError as error:
+        raise ClusterStartError(
+            f"not all workers answered within {_ANSWER} seconds", "are they computing for somebody else?"
+        ) from error
+    for worker, found in answers.items():
         if isinstance(found, BaseException):
             raise ClusterStartError(
                 f"worker {worker} cannot work for hpcml: {type(found).__name__}: {found}",

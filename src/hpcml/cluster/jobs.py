@@ -317,7 +317,10 @@ class Jobs:
         """Settle how long to wait for jobs to be gone: a head in a job that is about to end has to write its record."""
         if self.ends is None:
             return _GONE
-        return _HURRY if interrupt.hurried() else max(_HURRY, min(_GONE, self.ends - time.time() - 10))
+        return _HURRY if self._in_a_hurry() else max(_HURRY, min(_GONE, self.ends - time.time() - 10))
+
+    def _in_a_hurry(self) -> bool:
+        return self.ends is not None and interrupt.hurried()
 
     def _delete_alive(self) -> list[str]:
         fresh = [job for job in self.alive if job.id is not None and not job.deleted]
@@ -325,7 +328,10 @@ class Jobs:
             job.deleted = True
         for job in [job for job in self.alive if job.id is None and not self._in_flight]:
             self._end(job, Explanation("never ran", "it was not submitted"))
-        self.batch.delete([str(job.id) for job in fresh])
+        if self._in_a_hurry():
+            self.batch.delete([str(job.id) for job in fresh], timeout=_HURRY)
+        else:
+            self.batch.delete([str(job.id) for job in fresh])
         return [str(job.id) for job in fresh]
 
     @property

@@ -15,6 +15,7 @@ from typing import Any
 
 from distributed import Status
 from distributed.deploy.spec import SpecCluster
+from distributed.scheduler import heartbeat_interval
 
 from hpcml.cluster.fitness import FACTS
 from hpcml.cluster.head import JobCluster
@@ -35,7 +36,7 @@ _LEAD = 30.0
 # Jobs that have begun together leave one after the other, within this part of their walltime, at most so many seconds.
 _SPREAD, _SPREAD_MOST = 0.1, 300.0
 
-# After so many seconds a worker's heartbeat has told what it still computes.
+# After so many seconds a worker's heartbeat has told what it still computes, on a small cluster.
 _HEARTBEAT = 3.0
 
 
@@ -54,7 +55,9 @@ class Rotation:
         self._dask, self._cluster, self._jobs, self._renew = dask_cluster, cluster, jobs, renew
         # the head ends too soon for another job
         self.too_late = False
-        self._told = 0
+        # how many jobs have gone without another, for want of work
+        self.unmanned = 0
+        self._told = 0.0
         walltime = jobs.request.worker.walltime
         self._walltime = walltime
         self._margin = min(max(_LEAST, _MARGIN * walltime), _MOST, _SHARE * walltime)
@@ -73,12 +76,15 @@ class Rotation:
             left = self._left(job)
             last = self._margin + self._length()  # from when on no task would come to its end
             spread = last + self._spread(job)
-            if work and not job.renewed and left < spread + self._lead() and self._outlives(left):
+            # while nothing is to be done one job stays, for more may be to be done later
+            needed = work or self._last(job)
+            if needed and not job.renewed and left < spread + self._lead() and self._outlives(left):
                 job.renewed = self._renew(job)
-            if job.draining is None and (left < last or (left < spread and self._others(job))):
+            if job.draining is None and (left < self._margin or (left < spread and self._others(job))):
                 self._drain(job)
-            elif job.draining is not None and (self._idle(job) or left < self._margin):
-                gone |= self._let_go(job, left)
+            elif job.draining is not None and (self._idle(job) or left < self._margin) and self._let_go(job, left):
+                gone = True
+                self.unmanned += not (job.renewed or self.too_late)
         return gone
 
     def _left(self, job: WorkerJob) -> float:
@@ -87,13 +93,14 @@ class Rotation:
 
     def _hear_ages(self) -> None:
         """Take from the workers how long their jobs have run: the scheduler may have said so late."""
-        events = self._cluster.scheduler.get_events(FACTS)
-        for when, facts in events[self._told :]:
+        for when, facts in self._cluster.scheduler.get_events(FACTS):  # of which Dask forgets the oldest
+            if when <= self._told:
+                continue
+            self._told = when
             job = self._jobs.all.get(facts["name"].rpartition("-")[0])
             if job is not None and job.running is not None:
                 began = time.monotonic() - (time.time() - when) - facts["age"]
                 job.running = min(job.running, began)
-        self._told = len(events)
 
     def _length(self) -> float:
         """Estimate how long a task takes that is given out now, in seconds."""
@@ -121,6 +128,11 @@ class Rotation:
         workers = list(self._cluster.scheduler.workers.values())
         return [worker for worker in workers if str(worker.name).rpartition("-")[0] == job.name]
 
+    def _last(self, job: WorkerJob) -> bool:
+        """Tell whether no other job is there, or on its way, that will stay."""
+        others = [other for other in self._jobs.alive if other is not job and not other.deleted]
+        return all(other.renewed or other.draining is not None for other in others)
+
     def _others(self, job: WorkerJob) -> bool:
         running = list(self._cluster.scheduler.running)
         return any(str(worker.name).rpartition("-")[0] != job.name for worker in running)
@@ -143,7 +155,8 @@ class Rotation:
 
     def _idle(self, job: WorkerJob) -> bool:
         assert job.draining is not None
-        heard = time.monotonic() - job.draining > _HEARTBEAT
+        beat = 2 * heartbeat_interval(len(self._cluster.scheduler.workers))
+        heard = time.monotonic() - job.draining > max(_HEARTBEAT, beat)
         return heard and not any(worker.executing for worker in self._workers(job))
 
     def _let_go(self, job: WorkerJob, left: float) -> bool:

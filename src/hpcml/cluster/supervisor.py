@@ -34,7 +34,8 @@ class Supervisor:
         # by job, since when its workers have had nothing to do
         self._idle: dict[str, float] = {}
         self._rotation = Rotation(dask_cluster, cluster, jobs, self._renew)
-        self._broke = False
+        # no more can be paid, or would finish a task
+        self._broke = self._fruitless = False
         self._next, self._pause, self._seen = 0.0, _SOONEST, ""
         self._present: list[str] = []
 
@@ -48,8 +49,11 @@ class Supervisor:
         """Look at the jobs if it is time to: at once when workers have come or gone."""
         present = self.present()
         busy, waiting = self._load()
-        if self._rotation.step(bool(busy) or waiting > 0):
+        work = bool(busy) or waiting > 0
+        if self._rotation.step(work):
             self._next = 0.0
+        if work and self._jobs.request.hold is None:
+            self._rotation.unmanned -= self._submit(self._rotation.unmanned)
         if present == self._present and time.monotonic() < self._next:
             return
         self._present = present
@@ -112,14 +116,18 @@ class Supervisor:
 
     def _renew(self, job: WorkerJob) -> bool:
         """Submit a job in place of one whose walltime ends; one that has computed nothing costs a replacement."""
-        if self._jobs.request.hold is not None:
-            return True  # as many as there is work for are submitted anyway
-        if not any(count for name, count in self._cluster.tally.tasks.items() if name.startswith(f"{job.name}-")):
-            if not self._replacements:
-                log.warning("worker job %s has finished no task, and cluster.replacements are used up", job.name)
-                return True
-            self._replacements -= 1
-        return bool(self._submit(1)) or self._broke
+        if self._jobs.trouble is not None or self._fruitless:
+            return True
+        fruitful = any(count for name, count in self._cluster.tally.tasks.items() if name.startswith(f"{job.name}-"))
+        if not fruitful and not self._replacements:
+            log.warning("worker job %s has finished no task, and cluster.replacements are used up", job.name)
+            self._fruitless = True
+            return True
+        # an adaptive cluster submits as many as there is work for anyway
+        if self._jobs.request.hold is None and not self._submit(1):
+            return self._broke
+        self._replacements -= not fruitful
+        return True
 
     def _adapt(self, hold: int, busy: set[str], waiting: int) -> None:
         """Submit more jobs while there is work for them, and let those go that have long been idle.
@@ -131,7 +139,7 @@ class Supervisor:
         slots = self._jobs.request.workers_per_job * self._jobs.request.threads
         wanted = min(self._jobs.request.jobs, -(-waiting // slots))
         more = wanted - len(alive) - (self._asked - len(self._jobs.all))  # some may be about to be submitted
-        if more > 0 and (submitted := self._submit(more)):
+        if more > 0 and not self._fruitless and (submitted := self._submit(more)):
             log.info("%d tasks wait: %d more worker jobs", waiting, submitted)
         now = time.monotonic()
         for job in alive:
@@ -169,13 +177,20 @@ class Supervisor:
         """Tell whether no worker can come any more: all jobs that were asked for were submitted, and have ended."""
         return len(self._jobs.all) >= self._asked and not self._jobs.alive
 
+    def _out_of_time(self) -> bool:
+        """Tell whether the last job has left in good order, and the head's own job ends too soon for another."""
+        last = max(self._jobs.all.values(), key=lambda job: job.ended or 0.0)
+        return self._rotation.too_late and last.retired
+
     def _why(self) -> str:
         request = self._jobs.request
-        if self._rotation.too_late:
+        if self._jobs.trouble is not None:
+            return self._jobs.trouble.cause
+        if self._out_of_time():
             return "all worker jobs have ended, and the head's own job ends too soon for others"
         if self._broke:
             return f"all worker jobs have ended, and cluster.max_cost={request.max_cost:g} pays for no more"
-        if any(job.retired for job in self._jobs.all.values()) and not self._replacements:
+        if self._fruitless:
             walltime = format_walltime(request.worker.walltime)
             return f"no task was finished within a job's cluster.walltime={walltime}, time and again: ask for more"
         return "all worker jobs have ended, and cluster.replacements are used up"
@@ -186,7 +201,7 @@ class Supervisor:
         def look() -> bool:
             self.step()
             if self.hopeless():
-                self._cluster.gave_up, self._cluster.out_of_time = self._why(), self._rotation.too_late
+                self._cluster.gave_up, self._cluster.out_of_time = self._why(), self._out_of_time()
                 log.error("%s", self._cluster.gave_up)
                 self._cluster.client.close()
                 return True

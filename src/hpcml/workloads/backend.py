@@ -103,7 +103,8 @@ class ReportingBackend(DaskDistributedBackend):  # type: ignore[misc]  # joblib 
                     finish(result)
                     continue
                 error = result[1] if isinstance(result, tuple) else result
-                if _lost_its_data(error) and finish.sent < _SENDINGS:
+                open_still = self.client.status == "running"  # closing it cancels all that is awaited: that is the end
+                if open_still and _lost_its_data(error) and finish.sent < _SENDINGS:
                     await self._send_again(waiting, finish)
                 elif isinstance(error, (KilledWorker, CancelledError)):
                     self._suspects.append((waiting, finish))
@@ -126,8 +127,13 @@ class ReportingBackend(DaskDistributedBackend):  # type: ignore[misc]  # joblib 
         finish.sent += 1
         there = {"finished", "pending"}  # others are made anew when they are asked for
         self.data_futures = {key: data for key, data in self.data_futures.items() if data.status in there}
-        batch, tasks = await self._to_func_args(SimpleNamespace(items=finish.calls))
-        future = self.client.submit(batch, tasks=tasks, pure=False)
+        try:
+            batch, tasks = await self._to_func_args(SimpleNamespace(items=finish.calls))
+            future = self.client.submit(batch, tasks=tasks, pure=False)
+        except Exception as error:
+            waiting.set_exception(error)
+            finish(error)
+            return
         self._callbacks[future], self._results[future] = finish, waiting
         self.waiting_futures.add(future)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.docker.testbed import ENVIRONMENT, HOSTS, Testbed, docker
+from tests.docker.testbed import ENVIRONMENT, HOSTS, NODES, Testbed, docker
 
 # Half of the fits are done at once, the others when the test says so: no run is over before what is done to it.
 MINE = """
@@ -305,6 +305,33 @@ def test_the_scheduler_is_away_for_a_minute(desk: Desk, start: Callable[..., Hea
     record = desk.json("record.json")
     assert (record["state"], record["units_done"]) == ("DONE", 17)
     print([line for line in desk.read("hpcml.log").splitlines() if "WARNING" in line])
+
+
+# Prints the processes that are workers, or look after them.
+WORKERS = "grep -la 'hpcml[.]worker' /proc/[0-9]*/cmdline 2> /dev/null || true"
+
+
+@on_both
+def test_the_node_of_a_head_in_a_job_dies(desk: Desk) -> None:
+    testbed = desk.testbed
+    words = ("hpcml", "submit", *desk.way, f"scratch={desk.runs}", *HELD, *NODE, "cluster.jobs=1")
+    print(testbed.run(*words, cwd=desk.work).stdout)
+    testbed.wait_for(lambda: json.loads(desk.read("progress.json") or '{"done": 0}')["done"], "finished fits")
+    lost = desk.json("manifest.json")["host"]
+    (other,) = [node for node in NODES if node != lost]
+    assert desk.shell(WORKERS, host=other)
+    testbed.kill_node(lost)
+    began = time.monotonic()
+    try:
+        testbed.wait_for(lambda: not desk.shell(WORKERS, host=other), "the workers' end", 60)
+        took = time.monotonic() - began
+        print(f"{desk.name}: the workers ended {took:.1f} s after {lost} had died")
+    finally:
+        testbed.start_node(lost)
+        for job in testbed.jobs():
+            testbed.run("qdel", job, check=False)
+    assert took < 12
+    print(desk.read("jobs/job-0.log"))
 
 
 @by("openpbs")

@@ -19,7 +19,7 @@ from hpcml.site import Site
 log = logging.getLogger(__name__)
 
 # How often the scheduler is asked when the job ends, and seconds in between.
-_TRIES, _PAUSE = 4, 3.0
+_TRIES, _PAUSE = 2, 2.0
 
 
 @dataclass(frozen=True)

@@ -123,8 +123,9 @@ class Supervisor:
             log.warning("worker job %s has finished no task, and cluster.replacements are used up", job.name)
             self._fruitless = True
             return True
-        # an adaptive cluster submits as many as there is work for anyway
-        if self._jobs.request.hold is None and not self._submit(1):
+        # an adaptive cluster submits as many as there is work for anyway; where there is none, this is the last job
+        followed = self._jobs.request.hold is not None and self._load()[1] > 0
+        if not followed and not self._submit(1):
             return self._broke
         self._replacements -= not fruitful
         return True

@@ -111,6 +111,9 @@ def open_local(spec: LocalSpec, paths: RunPaths) -> Iterator[Cluster]:
             # a second try, and no more: on one machine a worker dies of what it computes, not of a failing node; who of
             # the suspects is guilty finds the workload
             "distributed.scheduler.allowed-failures": 1,
+            # or Dask closes the nanny of a worker that died 15 seconds ago, whenever its latest successor is not there
+            # yet; nannies that have given up are found by the watchdog
+            "distributed.deploy.lost-worker-timeout": "1000 days",
         }
         stack.enter_context(dask.config.set(settings))
         # what a worker says before its output goes to its log should be worth it

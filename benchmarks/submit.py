@@ -28,7 +28,8 @@ NODES = """
 cd {work}
 rm -f scheduler.json
 {python} -m distributed.cli.dask_scheduler --scheduler-file scheduler.json {listen} --no-dashboard --port 0 &
-{launcher} /bin/bash -lc "cd {work}; exec {python} -m distributed.cli.dask_worker --scheduler-file scheduler.json \
+{launcher} /bin/bash -lc "export PATH='$PATH'; cd {work}; \
+    exec {python} -m distributed.cli.dask_worker --scheduler-file scheduler.json \
     {listen} --nworkers 2 --nthreads 1 --no-dashboard --memory-limit 1GB" &
 {python} first.py {path}
 kill %1

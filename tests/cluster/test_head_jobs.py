@@ -269,7 +269,7 @@ def test_a_head_job_whose_walltime_ends(bed: Bed, cluster: str) -> None:
 
 @on_real_ones
 def test_worker_jobs_leave_before_their_walltime(bed: Bed) -> None:
-    """A search of about 100 seconds in two jobs of 60: nothing is lost, and nothing is computed twice."""
+    """A search of about 100 seconds in two jobs of 60: nothing is lost, and what is computed twice is counted."""
     args = ("workload.cv=10", "+model.seconds=4", "cluster.jobs=2", "cluster.walltime=60", "cluster.strict=false")
     code, out = bed.submit(*SLOW, *args, "cluster.workers_per_job=1", "cluster.threads=2", timeout=400)
     assert code == 0, out

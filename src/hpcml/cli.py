@@ -35,11 +35,13 @@ def run(args: list[str]) -> int:
     adopted = None if directory is None else runs.adopt(directory)
     try:
         return _run(args, adopted)
-    except HpcmlError as error:
+    except BaseException as error:
         if adopted is not None and not adopted.record.exists():  # who follows the run must not wait for it
             from hpcml.record import never_began
 
-            never_began(adopted, time.time(), str(error), error.exit_code).write(adopted)
+            failed = never_began(adopted, time.time(), str(error), getattr(error, "exit_code", 1))
+            with contextlib.suppress(OSError):
+                failed.write(adopted)
         raise
 
 

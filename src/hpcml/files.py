@@ -39,6 +39,15 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def tail(path: Path, lines: int = 8) -> list[str]:
+    """Give the last lines of a log for a message, with a heading; nothing if there is none, or it is empty."""
+    try:
+        last = [line for line in path.read_text(errors="replace").splitlines() if line.strip()][-lines:]
+    except OSError:
+        return []
+    return [f"the end of {path}:", *(f"  {line}" for line in last)] if last else []
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with replacing(path) as aside:

@@ -199,6 +199,8 @@ def _execute(spec: RunSpec, request: Request | None, current: _Run, console: Con
                 current.outcome = spec.workload.run(inputs, cluster.client, current.units)
             except BaseException as error:
                 _save_what_there_is(spec, current, error)
+                if isinstance(error, Cancelled):
+                    raise
                 if cluster.out_of_time:
                     raise Interrupted(signal.SIGALRM) from error
                 if cluster.gave_up is not None:

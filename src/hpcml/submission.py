@@ -24,7 +24,7 @@ from hpcml.batch.scheduler import RefusedError, Scheduler, scheduler, spoken_to
 from hpcml.batch.status import explain_exit
 from hpcml.batch.waiting import explain_comment
 from hpcml.errors import ClusterStartError, ConfigError
-from hpcml.files import write_text
+from hpcml.files import tail, write_text
 from hpcml.plan import check, propose, scratch
 from hpcml.record import Origin
 from hpcml.runs import RunPaths
@@ -64,7 +64,7 @@ def submit(spec: RunSpec, origin: Origin, after: str | None = None) -> Submitted
     ------
     ConfigError
         If the request is wrong, or what it is to follow is not there or has failed.
-    RefusedError
+    ClusterStartError
         If the scheduler refuses the job; the run's record says so.
     """
     proposed = propose(spec, here=False)
@@ -83,28 +83,43 @@ def submit(spec: RunSpec, origin: Origin, after: str | None = None) -> Submitted
     notes += [complaint.text for complaint in proposed.complaints] + checked.warnings
     began, git = time.time(), record.git_state(Path.cwd())
     paths = runs.create(scratch(spec))
-    record.write_manifest(paths, began, origin, git, begun=False)
-    write_text(paths.config, yaml.safe_dump(origin.config, sort_keys=False))
-    script = _write(replace(proposed, paths=paths), origin, dependency)
-    book = ledger.Ledger(paths.ledger)
-    head = request.head or request.worker
-    facts = {"name": f"{head.name}-{paths.run_id}", "scheduler": batch.name, "site": spoken_to(request.site)}
-    with interrupt.deferred():  # a job whose id nobody has noted could not be found again
-        book.note("submitting", ledger.HEAD, **facts)
-        try:
-            job = batch.submit(script, paths.job_log(ledger.HEAD))
-        except RefusedError as refused:
-            # a server that could not answer may have taken it
-            taken = [] if refused.refusal.action == "give up" else batch.named(str(facts["name"])) or []
-            if not taken:
-                book.note("refused", ledger.HEAD, why=refused.message, **facts)
-                record.never_began(paths, began, f"the head job was refused: {refused.message}").write(paths)
-                raise ClusterStartError(
-                    f"the head job was refused: {refused.message}", *refused.hints, f"the script is {script}"
-                ) from refused
-            job = taken[0]
-        book.note("submitted", ledger.HEAD, id=job, **facts)
+    job: str | None = None
+    try:
+        with interrupt.deferred():  # a job whose id nobody has noted could not be found again
+            record.write_manifest(paths, began, origin, git, begun=False)
+            write_text(paths.config, yaml.safe_dump(origin.config, sort_keys=False))
+            job = _qsub(replace(proposed, paths=paths), origin, dependency, batch)
+    except BaseException as error:
+        if job is not None:
+            batch.delete([job])
+        ended = record.never_began(paths, began, str(error) or type(error).__name__)
+        with contextlib.suppress(OSError):
+            ended.write(paths)
+        raise
     return Submitted(paths, job, batch, notes)
+
+
+def _qsub(proposed: Proposal, origin: Origin, dependency: Sequence[Directive], batch: Scheduler) -> str:
+    """Submit the head's job, noted before and after; give its id."""
+    request, paths = proposed.request, proposed.paths
+    script = _write(proposed, origin, dependency)
+    book = ledger.Ledger(paths.ledger)
+    name = f"{(request.head or request.worker).name}-{paths.run_id}"
+    facts = {"name": name, "scheduler": batch.name, "site": spoken_to(request.site)}
+    book.note("submitting", ledger.HEAD, **facts)
+    try:
+        job = batch.submit(script, paths.job_log(ledger.HEAD))
+    except RefusedError as refused:
+        # a server that could not answer may have taken it
+        taken = [] if refused.refusal.action == "give up" else batch.named(name) or []
+        if not taken:
+            book.note("refused", ledger.HEAD, why=refused.message, **facts)
+            raise ClusterStartError(
+                f"the head job was refused: {refused.message}", *refused.hints, f"the script is {script}"
+            ) from refused
+        job = taken[0]
+    book.note("submitted", ledger.HEAD, id=job, **facts)
+    return job
 
 
 def _write(proposed: Proposal, origin: Origin, dependency: Sequence[Directive]) -> Path:
@@ -208,19 +223,9 @@ def follow(submitted: Submitted, say: Callable[[str], None]) -> dict[str, Any]:
         time.sleep(pause)
         pause = min(15.0, pause * 1.2) if ended is None else pause
     how = explain_exit(status).sentence if status is not None else "it has left the queue"
-    tail = _tail(paths)
     raise ClusterStartError(
         f"head job {submitted.job} ended without a record: {how}",
-        *tail,
+        *tail(paths.head_log),
+        *tail(paths.job_log(ledger.HEAD)),
         f"the script is {paths.job_script(ledger.HEAD)}",
     )
-
-
-def _tail(paths: RunPaths) -> list[str]:
-    found = []
-    for path in (paths.head_log, paths.job_log(ledger.HEAD)):
-        with contextlib.suppress(OSError):
-            lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()][-8:]
-            if lines:
-                found += [f"the end of {path}:", *(f"  {line}" for line in lines)]
-    return found

@@ -27,7 +27,7 @@ from hpcml.cluster.background import looking
 from hpcml.cluster.handle import Cluster
 from hpcml.cluster.head import JobCluster, opened
 from hpcml.errors import ClusterStartError, ConfigError
-from hpcml.files import write_text
+from hpcml.files import tail, write_text
 from hpcml.runs import RunPaths
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,6 @@ class Node:
     started: float = 0.0
     # over all starts
     seconds: float = 0.0
-    starts: int = 0
     end: str = "not started"
 
     @property
@@ -110,11 +109,8 @@ class Nodes:
     def _start(self, node: Node) -> None:
         log.info("%s: %s", node.name, shlex.join(node.command))
         with self.paths.job_log(node.name).open("ab") as output:
-            node.process = subprocess.Popen(
-                node.command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=False
-            )
+            node.process = subprocess.Popen(node.command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         node.started, node.end = time.monotonic(), "running"
-        node.starts += 1
 
     def look(self, again: bool = True) -> None:
         """Note which have ended, and start them again, as often as cluster.replacements allows.
@@ -153,14 +149,7 @@ class Nodes:
 
     def tails(self) -> list[str]:
         """Give the ends of the nodes' logs."""
-        found = []
-        for node in self.all:
-            path = self.paths.job_log(node.name)
-            with contextlib.suppress(OSError):
-                lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()][-6:]
-                if lines:
-                    found += [f"the end of {path}:", *(f"  {line}" for line in lines)]
-        return found
+        return [line for node in self.all for line in tail(self.paths.job_log(node.name), 6)]
 
     def summary(self) -> list[dict[str, Any]]:
         """Say of each node what became of it, for the record."""

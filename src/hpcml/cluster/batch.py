@@ -18,6 +18,7 @@ from hpcml.cluster.head import JobCluster, opened
 from hpcml.cluster.jobs import Jobs
 from hpcml.cluster.supervisor import Supervisor
 from hpcml.errors import ClusterStartError
+from hpcml.files import tail
 from hpcml.runs import RunPaths
 
 # Seconds between two words to the user while jobs wait in the queue.
@@ -89,10 +90,7 @@ def _nobody_came(jobs: Jobs) -> ClusterStartError:
     """Explain with the scheduler's and the job's own words why no worker came."""
     last = list(jobs.all.values())[-1]
     hints = _states(jobs)
-    tail = jobs.log_of(last, 8)
-    if tail:
-        hints.append(f"the end of {jobs.paths.job_log(last.name)}:")
-        hints += [f"  {line}" for line in tail.splitlines()]
+    hints += tail(jobs.paths.job_log(last.name))
     if last.end is not None and last.end.remedy:
         hints.append(last.end.remedy)
     return ClusterStartError("no worker job has brought a worker, and no more are submitted", *hints)

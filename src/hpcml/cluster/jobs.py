@@ -262,13 +262,12 @@ class Jobs:
                 [*filter(None, [waiting.remedy]), f"the scheduler's own words: {status.comment}"],
             )
 
-    def log_of(self, job: WorkerJob, lines: int | None = None) -> str:
-        """Give what a job wrote, or the last lines of it."""
+    def log_of(self, job: WorkerJob) -> str:
+        """Give what a job wrote."""
         try:
-            text = self.paths.job_log(job.name).read_text(errors="replace")
+            return self.paths.job_log(job.name).read_text(errors="replace")
         except OSError:
             return ""
-        return text if lines is None else "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
 
     def _end(self, job: WorkerJob, end: Explanation) -> None:
         job.ended, job.end, job.state = time.monotonic(), end, "finished"

@@ -173,9 +173,7 @@ def _dependency(after: str | None, batch: Scheduler) -> tuple[list[Directive], l
             f"--after {after}: job {job} has ended: {explain_exit(status).sentence}",
             "a follower of it would never start",
         )
-    if batch.name == "slurm":
-        return [("--dependency", f"afterok:{status.id}"), ("--kill-on-invalid-dep", "yes")], []
-    return [("-W", f"depend=afterok:{status.id}")], []
+    return batch.after(status.id), []
 
 
 def _head_of(paths: RunPaths, after: str, ended: Mapping[str, Any]) -> str:

@@ -214,11 +214,11 @@ class TestOwnJob:
         assert not ownjob.in_job()
 
     def test_nodes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        job = OwnJob("12.pbs", Pbs(SITE))
-        assert job.node_lines() == ()
+        batch = Pbs(SITE)
+        assert batch.node_lines() == ()
         (tmp_path / "nodes").write_text("a\na\nb\nb\n")
         monkeypatch.setenv("PBS_NODEFILE", str(tmp_path / "nodes"))
-        assert job.node_lines() == ("a", "a", "b", "b")
+        assert batch.node_lines() == ("a", "a", "b", "b")
 
     def test_an_allocation_of_another_size_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "nodes").write_text("a\nb\n")

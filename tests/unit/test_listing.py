@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.unit.openpbs import HERE, Sample, samples
 
 from hpcml.batch import listing
-from hpcml.batch.listing import STATES, JobStatus, Listing, as_time, read_json, read_nodes, read_text
+from hpcml.batch.listing import STATES, JobStatus, Listing, read_json, read_nodes, read_text
+from hpcml.batch.values import as_time
 
 HEAD = '"timestamp": 1, "pbs_version": "23.06.06", "pbs_server": "s"'
 

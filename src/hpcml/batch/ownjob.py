@@ -1,19 +1,16 @@
-"""The batch job that this process is in: its id, its nodes, and when it ends."""
+"""The batch job that this process is in: its id, and when it ends."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
-import subprocess
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
-from hpcml.batch.listing import as_seconds
 from hpcml.batch.scheduler import Scheduler, scheduler
+from hpcml.batch.values import as_seconds
 from hpcml.site import Site
 
 log = logging.getLogger(__name__)
@@ -52,18 +49,6 @@ class OwnJob:
             log.warning("job %s should have ended already: its times are not to be trusted", self.id)
             return None
         return ends
-
-    def node_lines(self) -> tuple[str, ...]:
-        """List its nodes, the first one first; in $PBS_NODEFILE one may stand several times."""
-        file, names = os.environ.get("PBS_NODEFILE"), os.environ.get("SLURM_JOB_NODELIST")
-        if file is not None and self.batch.name == "pbs":
-            return tuple(Path(file).read_text(encoding="utf-8").split())
-        if names is None:
-            return ()
-        if not re.search(r"[\[,]", names):
-            return (names,)
-        shown = subprocess.run(["scontrol", "show", "hostnames", names], capture_output=True, text=True, check=True)
-        return tuple(shown.stdout.split())
 
 
 def _session_began() -> float:

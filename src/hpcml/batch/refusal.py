@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from hpcml.batch.listing import as_integer
+from hpcml.batch.values import as_integer
 
 Action = Literal["give up", "retry", "wait"]
 

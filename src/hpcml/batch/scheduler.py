@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from hpcml.batch.ledger import Left
-from hpcml.batch.listing import JobStatus, Listing, State, as_integer, as_seconds, as_time, read_text
+from hpcml.batch.listing import JobStatus, Listing, State, read_text
 from hpcml.batch.refusal import Refusal, explain_refusal
 from hpcml.batch.status import DELETED, ENDED, FAILED
+from hpcml.batch.values import as_integer, as_seconds, as_time
 from hpcml.errors import HpcmlError
 from hpcml.site import Commands, Site
 
@@ -130,6 +134,25 @@ class Pbs:
         said = _run(["qselect", "-N", name])
         return _lines(said.stdout) if said.code == 0 else None
 
+    def after(self, number: str) -> list[tuple[str, str]]:
+        """Give the directives of a job that begins when another has ended well."""
+        return [("-W", f"depend=afterok:{number}")]
+
+    def node_lines(self) -> tuple[str, ...]:
+        """List the nodes of the job that this process is in, the first one first; one may stand several times."""
+        file = os.environ.get("PBS_NODEFILE")
+        return () if file is None else tuple(Path(file).read_text(encoding="utf-8").split())
+
+    def on_node(self, line: int, host: str, ncpus: int) -> list[str]:  # noqa: ARG002  # Slurm's want these
+        """Give what to put before a command to run it on a node of the job that this process is in.
+
+        Parameters
+        ----------
+        line : int
+            The first of :meth:`node_lines` that names the node.
+        """
+        return [str(_pbsdsh()), "-n", str(line), "--"]
+
 
 class Slurm:
     """Slurm's own commands; states and exit codes are translated to PBS's.
@@ -189,6 +212,31 @@ class Slurm:
     def named(self, name: str) -> list[str] | None:
         """Find this user's jobs of a name; None if there is no answer."""
         return _squeue_named(name)
+
+    def after(self, number: str) -> list[tuple[str, str]]:
+        """Give the directives of a job that begins when another has ended well."""
+        return [("--dependency", f"afterok:{number}"), ("--kill-on-invalid-dep", "yes")]
+
+    def node_lines(self) -> tuple[str, ...]:
+        """List the nodes of the job that this process is in, the first one first."""
+        names = os.environ.get("SLURM_JOB_NODELIST")
+        return () if names is None else tuple(_lines(_run(["scontrol", "show", "hostnames", names]).stdout))
+
+    def on_node(self, line: int, host: str, ncpus: int) -> list[str]:  # noqa: ARG002  # PBS's want it
+        """Give what to put before a command to run it on a node of the job that this process is in."""
+        where = [f"--nodelist={host}", "--nodes=1", "--ntasks=1", f"--cpus-per-task={ncpus}"]
+        return ["srun", "--overlap", *where]  # beside the job's own script
+
+
+def _pbsdsh() -> Path:
+    """Find pbsdsh: in a job's PATH, else where PBS says that it is."""
+    if found := shutil.which("pbsdsh"):
+        return Path(found)
+    with contextlib.suppress(OSError):
+        for line in Path(os.environ.get("PBS_CONF_FILE", "/etc/pbs.conf")).read_text(encoding="utf-8").splitlines():
+            if line.startswith("PBS_EXEC="):
+                return Path(line.partition("=")[2].strip()) / "bin" / "pbsdsh"
+    return Path("pbsdsh")
 
 
 def slurm_end(job: JobStatus) -> JobStatus:

@@ -11,7 +11,8 @@ import signal
 from dataclasses import dataclass
 from typing import Literal
 
-from hpcml.batch.listing import JobStatus, as_bytes, as_seconds
+from hpcml.batch.listing import JobStatus
+from hpcml.batch.values import as_bytes, as_seconds
 from hpcml.batch.waiting import explain_comment
 from hpcml.units import format_size, format_walltime, pbs_size
 

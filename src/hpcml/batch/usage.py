@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from hpcml.batch.listing import as_bytes, as_integer, as_seconds
+from hpcml.batch.values import as_bytes, as_integer, as_seconds
 from hpcml.units import format_size, format_walltime
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from hpcml.batch.listing import as_bytes, as_seconds
+from hpcml.batch.values import as_bytes, as_seconds
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from distributed import Scheduler
@@ -88,18 +87,7 @@ class Nodes:
         write_text(script, workers_script(self.request, self.paths, f"node-{number}", variables))
         # a login shell, as PBS gives to a job's script: modules come with it
         shell = ["/bin/bash", "-l", str(script)]
-        if self._job.batch.name == "slurm":
-            ncpus = self.request.worker.ncpus
-            return [
-                "srun",
-                "--overlap",
-                "--nodes=1",
-                "--ntasks=1",
-                f"--nodelist={host}",
-                f"--cpus-per-task={ncpus}",
-                *shell,
-            ]
-        return [str(_pbsdsh()), "-n", str(every.index(host)), "--", *shell]
+        return [*self._job.batch.on_node(every.index(host), host, self.request.worker.ncpus), *shell]
 
     def start(self) -> None:
         """Start the workers of all nodes."""
@@ -191,23 +179,10 @@ def hosts_of(job: OwnJob) -> tuple[str, ...]:
     ClusterStartError
         If the job does not say what nodes it has.
     """
-    found = job.node_lines()
+    found = job.batch.node_lines()
     if not found:
         raise ClusterStartError(f"job {job.id} does not say which nodes it has: neither $PBS_NODEFILE nor Slurm does")
     return found
-
-
-def _pbsdsh() -> Path:
-    """Find pbsdsh: in a job's PATH, else where PBS says that it is."""
-    import shutil
-
-    if found := shutil.which("pbsdsh"):
-        return Path(found)
-    with contextlib.suppress(OSError):
-        for line in Path(os.environ.get("PBS_CONF_FILE", "/etc/pbs.conf")).read_text(encoding="utf-8").splitlines():
-            if line.startswith("PBS_EXEC="):
-                return Path(line.partition("=")[2].strip()) / "bin" / "pbsdsh"
-    return Path("pbsdsh")
 
 
 @contextlib.contextmanager

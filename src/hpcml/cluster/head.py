@@ -26,6 +26,15 @@ log = logging.getLogger(__name__)
 _CLOSE_TIMEOUT = 5
 
 
+def bringer(worker: str) -> str:
+    """Name who brought a worker, by the worker's name.
+
+    >>> bringer("job-3-0")
+    'job-3'
+    """
+    return worker.rpartition("-")[0]
+
+
 class Crew(Protocol):
     """Those who bring the workers: worker jobs, or the nodes of an allocation."""
 

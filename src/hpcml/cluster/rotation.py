@@ -18,7 +18,7 @@ from distributed.deploy.spec import SpecCluster
 from distributed.scheduler import heartbeat_interval
 
 from hpcml.cluster.fitness import FACTS
-from hpcml.cluster.head import JobCluster
+from hpcml.cluster.head import JobCluster, bringer
 from hpcml.cluster.jobs import Jobs, WorkerJob
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class Rotation:
             if when <= self._told:
                 continue
             self._told = when
-            job = self._jobs.all.get(facts["name"].rpartition("-")[0])
+            job = self._jobs.all.get(bringer(facts["name"]))
             if job is not None and job.running is not None:
                 began = time.monotonic() - (time.time() - when) - facts["age"]
                 job.running = min(job.running, began)
@@ -126,7 +126,7 @@ class Rotation:
 
     def _workers(self, job: WorkerJob) -> list[Any]:
         workers = list(self._cluster.scheduler.workers.values())
-        return [worker for worker in workers if str(worker.name).rpartition("-")[0] == job.name]
+        return [worker for worker in workers if bringer(str(worker.name)) == job.name]
 
     def _last(self, job: WorkerJob) -> bool:
         """Tell whether no other job is there, or on its way, that will stay."""
@@ -135,7 +135,7 @@ class Rotation:
 
     def _others(self, job: WorkerJob) -> bool:
         running = list(self._cluster.scheduler.running)
-        return any(str(worker.name).rpartition("-")[0] != job.name for worker in running)
+        return any(bringer(str(worker.name)) != job.name for worker in running)
 
     def _drain(self, job: WorkerJob) -> None:
         """Give a job's workers no more tasks; as the first step of Dask's retire_workers does."""
@@ -161,26 +161,36 @@ class Rotation:
 
     def _let_go(self, job: WorkerJob, left: float) -> bool:
         """Move what the workers hold, and end them; what they still compute is computed again."""
-        addresses = [worker.address for worker in self._workers(job)]
         if not self._others(job) and left > self._margin / 2:
             return False  # nobody to take what they hold: another may come yet
         lost = {str(worker.name): len(worker.executing) for worker in self._workers(job)}
-
-        async def retire() -> None:
-            scheduler = self._cluster.scheduler
-            with contextlib.suppress(asyncio.TimeoutError):
-                limit = max(1.0, min(left, self._margin) - 5)
-                await asyncio.wait_for(scheduler.retire_workers(workers=addresses, close_workers=True), limit)
-
-        self._dask.sync(retire)
+        log.info("worker job %s (%s) goes: %.0f s of its walltime are left", job.name, job.id, left)
+        job.retired = True
+        self.dismiss(job, max(1.0, min(left, self._margin) - 5))
         for name, count in lost.items():
             if count:
-                log.warning("worker %s is let go with %d tasks under way, which are done again", name, count)
+                log.warning("worker %s was let go with %d tasks under way, which are done again", name, count)
                 self._cluster.tally.lost(name, count)
-        log.info("worker job %s (%s) goes: %.0f s of its walltime are left", job.name, job.id, left)
-        job.deleted = job.retired = True
+        return True
+
+    def dismiss(self, job: WorkerJob, limit: float | None = None) -> None:
+        """Move what a job's workers hold to others, end them, and delete the job.
+
+        Parameters
+        ----------
+        limit : float or None
+            How long moving may take, in seconds.
+        """
+        addresses = [worker.address for worker in self._workers(job)]
+
+        async def retire() -> None:
+            retiring = self._cluster.scheduler.retire_workers(workers=addresses, close_workers=True)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(retiring, limit)
+
+        self._dask.sync(retire)
+        job.deleted = True
         self._dask.loop.add_callback(self._dask.worker_spec.pop, job.name, None)
         self._dask.loop.add_callback(self._dask.workers.pop, job.name, None)
         if job.id is not None:
             self._jobs.batch.delete([job.id])
-        return True

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from distributed.deploy.spec import SpecCluster
 
 from hpcml.cluster.background import looking
-from hpcml.cluster.head import JobCluster
+from hpcml.cluster.head import JobCluster, bringer
 from hpcml.cluster.jobs import Jobs, WorkerJob
 from hpcml.cluster.rotation import Rotation
 from hpcml.units import format_walltime
@@ -42,7 +42,7 @@ class Supervisor:
     def present(self) -> list[str]:
         """Name the jobs that have workers."""
         with contextlib.suppress(RuntimeError):  # the dictionary has changed under our hands
-            return sorted({str(worker.name).rpartition("-")[0] for worker in self._cluster.scheduler.workers.values()})
+            return sorted({bringer(str(worker.name)) for worker in self._cluster.scheduler.workers.values()})
         return []
 
     def step(self) -> None:
@@ -148,7 +148,8 @@ class Supervisor:
                 self._idle.pop(job.name, None)
             elif now - self._idle.setdefault(job.name, now) > hold and len(alive) > max(1, wanted):
                 alive.remove(job)
-                self._retire(job)
+                log.info("worker job %s (%s) has been idle, and goes", job.name, job.id)
+                self._rotation.dismiss(job)
                 break  # one at a time: what it held is now on others
 
     def _load(self) -> tuple[set[str], int]:
@@ -156,23 +157,9 @@ class Supervisor:
         scheduler = self._cluster.scheduler
         with contextlib.suppress(RuntimeError):  # the dictionaries have changed under our hands
             processing = {str(worker.name): len(worker.processing) for worker in scheduler.workers.values()}
-            busy = {name.rpartition("-")[0] for name, count in processing.items() if count}
+            busy = {bringer(name) for name, count in processing.items() if count}
             return busy, sum(processing.values()) + len(scheduler.queued) + len(scheduler.unrunnable)
         return set(self._jobs.all), 0
-
-    def _retire(self, job: WorkerJob) -> None:
-        log.info("worker job %s (%s) has been idle, and goes", job.name, job.id)
-        workers = [
-            address
-            for address, worker in list(self._cluster.scheduler.workers.items())
-            if str(worker.name).rpartition("-")[0] == job.name
-        ]
-        self._dask.sync(self._cluster.scheduler.retire_workers, workers=workers, close_workers=True, remove=True)
-        job.deleted = True
-        self._dask.loop.add_callback(self._dask.worker_spec.pop, job.name, None)
-        self._dask.loop.add_callback(self._dask.workers.pop, job.name, None)
-        if job.id is not None:
-            self._jobs.batch.delete([job.id])
 
     def hopeless(self) -> bool:
         """Tell whether no worker can come any more: all jobs that were asked for were submitted, and have ended."""

@@ -11,7 +11,7 @@ import shlex
 import shutil
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, Popen, TimeoutExpired
@@ -186,23 +186,31 @@ def directory_of(bed: Bed) -> Iterator[Bed]:
         shutil.rmtree(bed.work, ignore_errors=True)
 
 
-def main(only: list[str]) -> None:
+def main(start: type[Startup], kinds: Sequence[str]) -> None:
+    """Compare on each scheduler that is here, or is named on the command line.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        In which ways to speak to Slurm: pbs, slurm.
+    """
+    only = sys.argv[1:]
     missing = available()
+    wanted = [kind for kind in kinds if not only or kind in only]
     if missing is not None:
         print(missing)
-    elif not only or {"pbs", "slurm"} & set(only):
+    elif wanted:
         with Slurm() as slurm:
-            for kind in ("pbs", "slurm"):
-                if not only or kind in only:
-                    with directory_of(SlurmBed(slurm, kind)) as bed:
-                        compare(f"Slurm, cluster={kind}", Startup(bed, kind, "lo").ways())
+            for kind in wanted:
+                with directory_of(SlurmBed(slurm, kind)) as bed:
+                    compare(f"Slurm, cluster={kind}", start(bed, kind, "lo").ways())
     prefix = os.environ.get("HPCML_TEST_OPENPBS")
     if prefix is None:
         print("no OpenPBS: set HPCML_TEST_OPENPBS to a command that runs a line of shell on a host that has one")
     elif not only or "openpbs" in only:
         with directory_of(OpenPbsBed(prefix)) as bed:
-            compare("OpenPBS, cluster=pbs", Startup(bed, "pbs", "").ways())
+            compare("OpenPBS, cluster=pbs", start(bed, "pbs", "").ways())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(Startup, ("pbs", "slurm"))

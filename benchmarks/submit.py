@@ -6,7 +6,6 @@ whose ``python`` has hpcml. Names limit it: ``submit.py slurm openpbs``.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,9 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.startup import HPCML, Startup, compare, directory_of
-from tests.cluster.beds import OpenPbsBed, SlurmBed
-from tests.cluster.slurm import Slurm, available
+from benchmarks.startup import HPCML, Startup, main
 
 # What one submits without hpcml, so that a head in a small job starts worker jobs; and for one job on two nodes, as in
 # NCI's tutorial: a scheduler, workers by pbsdsh, and a client that waits for the first of them.
@@ -103,20 +100,5 @@ class Submit(Startup):
         return self._hand(NODES, 2, 2, 2500)
 
 
-def main(only: list[str]) -> None:
-    missing = available()
-    if missing is not None:
-        print(missing)
-    elif not only or "slurm" in only:
-        with Slurm() as slurm, directory_of(SlurmBed(slurm, "slurm")) as bed:
-            compare("Slurm, submitted", Submit(bed, "slurm", "lo").ways())
-    prefix = os.environ.get("HPCML_TEST_OPENPBS")
-    if prefix is None:
-        print("no OpenPBS: set HPCML_TEST_OPENPBS to a command that runs a line of shell on a host that has one")
-    elif not only or "openpbs" in only:
-        with directory_of(OpenPbsBed(prefix)) as bed:
-            compare("OpenPBS, submitted", Submit(bed, "pbs", "").ways())
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(Submit, ["slurm"])

@@ -4,44 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.cluster.beds import Bed, OpenPbsBed
 from tests.cluster.slurm import wait_for
-from tests.cluster.test_worker_jobs import NO_OPENPBS, OPENPBS, make
 
 ROOT = Path(__file__).parents[2]
 GRID = ("experiment=digits_svc", "workload.grid={C: [0.1, 1, 10], kernel: [rbf, poly]}", "workload.cv=4")
 SLOW = ("model=custom", "model._target_=mine.Slow", "workload.grid={c: [0, 1, 2, 3, 4, 5, 6, 7]}")
 ALLOCATION = ("cluster=allocation", "cluster.nodes=2")
-
-
-@pytest.fixture
-def bed(request: pytest.FixtureRequest) -> Iterator[Bed]:
-    """Give a scheduler; whatever a test does there, no job is left."""
-    if request.param.startswith("openpbs"):
-        if OPENPBS is None:
-            pytest.skip(NO_OPENPBS)
-        made = make(request.param, None)
-    else:
-        made = make(request.param, request.getfixturevalue("slurm"))
-    yield made
-
-    def left() -> set[str]:  # of this test's: an OpenPBS may have others
-        runs = made.scratch.iterdir() if made.scratch.exists() else []
-        return {job for run in runs for job in ids(made, run.name)} & set(made.jobs())
-
-    for job in left():
-        made.delete(job)
-    wait_for(lambda: not left(), f"jobs left on {made.name}: {left()}", 60)
-    shutil.rmtree(made.work, ignore_errors=True)
 
 
 everywhere = pytest.mark.parametrize("bed", ["slurm", "pbs", "openpbs", "openpbs-flat"], indirect=True)

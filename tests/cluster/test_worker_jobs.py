@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import signal
 import socket
 import ssl
@@ -17,38 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.cluster.beds import Bed, OpenPbsBed, SlurmBed
+from tests.cluster.beds import Bed, SlurmBed
 from tests.cluster.slurm import Slurm, wait_for
 
-OPENPBS = os.environ.get("HPCML_TEST_OPENPBS")
-NO_OPENPBS = "no OpenPBS: set HPCML_TEST_OPENPBS to a command that runs a line of shell on a host that has one"
-
 SLOW = ("model=custom", "model._target_=mine.Slow", "workload.grid={c: [0, 1, 2, 3, 4, 5, 6, 7]}", "workload.cv=5")
-
-
-def make(kind: str, slurm: Slurm | None) -> Bed:
-    if kind.startswith("openpbs"):
-        assert OPENPBS is not None
-        flat = ("site.dialect=flat", "site.storage.directive=storage", "site.storage.roots={/scratch: scratch}",
-                "cluster.storage=scratch", "cluster.project=ab12", "cluster.jobfs=1GB")  # fmt: skip
-        return OpenPbsBed(OPENPBS, flat if kind == "openpbs-flat" else ())
-    assert slurm is not None
-    return SlurmBed(slurm, kind)
-
-
-@pytest.fixture
-def bed(request: pytest.FixtureRequest) -> Iterator[Bed]:
-    """Give a scheduler; whatever a test does there, no job is left."""
-    if request.param.startswith("openpbs"):
-        if OPENPBS is None:
-            pytest.skip(NO_OPENPBS)
-        made = make(request.param, None)
-    else:
-        made = make(request.param, request.getfixturevalue("slurm"))
-    before = set(made.jobs())
-    yield made
-    wait_for(lambda: not set(made.jobs()) - before, f"jobs left on {made.name}: {set(made.jobs()) - before}", 60)
-    shutil.rmtree(made.work, ignore_errors=True)
 
 
 everywhere = pytest.mark.parametrize("bed", ["slurm", "pbs", "openpbs", "openpbs-flat"], indirect=True)

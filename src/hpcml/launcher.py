@@ -23,6 +23,7 @@ from hpcml.describe import describe
 from hpcml.errors import Cancelled, ConfigError, HpcmlError, Interrupted, ResultsError, WorkloadError
 from hpcml.files import write_text
 from hpcml.logs import run_log
+from hpcml.parts import Parts
 from hpcml.plan import check, describe_run, propose, scratch
 from hpcml.progress import watching
 from hpcml.record import Origin, Record, State
@@ -183,7 +184,8 @@ def _note_head(current: _Run, request: Request) -> None:
 
 def _execute(spec: RunSpec, request: Request | None, current: _Run, console: Console) -> None:
     checked = check(spec)
-    inputs, current.units.total, current.warnings = checked.inputs, checked.units, checked.warnings
+    inputs = replace(checked.inputs, parts=lambda name: Parts(current.paths.parts(name)))
+    current.units.total, current.warnings = checked.units, checked.warnings
     display.show_start(console, current.paths, describe_run(spec, inputs))
 
     def say(text: str) -> None:

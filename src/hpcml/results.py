@@ -90,6 +90,10 @@ def _save(outcome: Outcome, paths: RunPaths, model_format: str) -> tuple[str | N
             pyarrow.parquet.write_table(table, aside)
         with replacing(paths.table(name, "csv")) as aside:
             pyarrow.csv.write_csv(table, aside)
+    for name, figure in outcome.figures.items():
+        paths.figure(name).parent.mkdir(exist_ok=True)
+        with replacing(paths.figure(name)) as aside:
+            figure.savefig(aside, format="png", dpi=150)
     if outcome.model is None or model_format == "none":
         return None, []
     return _save_model(outcome.model, paths, model_format)

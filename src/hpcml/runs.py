@@ -102,6 +102,12 @@ class RunPaths:
     def table(self, name: str, suffix: str) -> Path:
         return self.tables / f"{name}.{suffix}"
 
+    def parts(self, name: str) -> Path:
+        return self.tables / name
+
+    def figure(self, name: str) -> Path:
+        return self.root / "figures" / f"{name}.png"
+
     def model(self, model_format: str) -> Path:
         return self.root / f"model.{model_format}"
 

@@ -12,6 +12,7 @@ from hpcml.errors import ConfigError
 from hpcml.site import MISSING, Site
 from hpcml.units import parse_size
 
+SIZES = ("small", "full")
 MODEL_FORMATS = ("skops", "joblib", "none")
 SECURITY = ("tls", "none")
 
@@ -230,12 +231,16 @@ class RunSpec:
     scratch: str | None = None
     # of the held-out samples and of random searches; from the command line also of a model that leaves its own open
     seed: int = 0
+    # of an experiment: full has the numbers that it is known for, small takes seconds
+    size: str = "full"
     # how the fitted model is saved: skops, joblib (a pickle: load only your own) or none
     model_format: str = "skops"
 
     def __post_init__(self) -> None:
         if self.model_format not in MODEL_FORMATS:
             raise ConfigError(f"model_format={self.model_format}: choose from {', '.join(MODEL_FORMATS)}")
+        if self.size not in SIZES:
+            raise ConfigError(f"size={self.size}: choose from {', '.join(SIZES)}")
         if not 0 <= self.seed < 2**32:
             # numpy.random.RandomState accepts no other
             raise ConfigError(f"seed={self.seed}: must lie between 0 and {2**32 - 1}")

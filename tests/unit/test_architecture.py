@@ -36,8 +36,8 @@ ALLOWED = {
     "completion": {"config", "runs"},
     "config": {"config", "errors", "runs", "site", "spec", "targets"},
     "launcher": {
-        "batch", "cluster", "describe", "display", "errors", "files", "interrupt", "logs", "plan", "progress", "record",
-        "results", "runs", "spec", "units", "workloads",
+        "batch", "cluster", "describe", "display", "errors", "files", "interrupt", "logs", "parts", "plan", "progress",
+        "record", "results", "runs", "spec", "units", "workloads",
     },
     "plan": {"batch", "cluster", "data", "errors", "results", "runs", "spec", "workloads"},
     "cluster": {"batch", "cluster", "errors", "files", "interrupt", "runs", "spec", "units"},
@@ -46,7 +46,8 @@ ALLOWED = {
     "progress": {"cluster", "files", "units", "workloads"},  # cluster, workloads: for type checkers only
     "results": {"errors", "files", "runs", "workloads"},
     "record": {"__init__", "files", "runs"},
-    "workloads": {"data", "errors", "files", "targets", "workloads"},
+    "workloads": {"data", "errors", "files", "parts", "targets", "workloads"},
+    "parts": {"files"},
     "data": {"data", "errors"},
     "describe": {"files"},
     "heads": {"batch", "record", "runs"},
@@ -73,7 +74,9 @@ OWNERS = {
     "joblib": {"results", "workloads"},
     "dask_jobqueue": {"cluster"},
     "distributed": {"cluster", "launcher", "logs", "workloads"},
-    "pyarrow": {"data", "results"},
+    "dask_ml": {"data", "workloads"},
+    "matplotlib": {"workloads"},
+    "pyarrow": {"data", "parts", "results"},
     "rich": {"cli", "display", "launcher", "progress"},
 }
 

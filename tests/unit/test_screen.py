@@ -26,9 +26,9 @@ CLUSTER: Any = SimpleNamespace(load=lambda: Load(2, 3 * 1024**2, 1024**3))
 def watch(console: Console, file: Path, cluster: Any = CLUSTER) -> str:
     units = Units(10)
     with watching(cluster, units, console, file):
-        units.advance(4)
+        [units.finish(str(n)) for n in range(4)]
         time.sleep(0.2)
-        units.advance(6)
+        [units.finish(str(n)) for n in range(10)]
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

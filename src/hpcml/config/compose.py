@@ -234,7 +234,13 @@ def _without(failed: str | None, overrides: Sequence[str], given: Sequence[str])
     return None
 
 
+def _of_size(small: Any, full: Any, *, _root_: DictConfig) -> Any:
+    """Choose a value of an experiment by the run's size: ``${of_size:400,20000}`` in a config."""
+    return small if _root_.size == "small" else full
+
+
 def _main(task: Any) -> None:
+    OmegaConf.register_new_resolver("of_size", _of_size, replace=True)
     store = ConfigStore.instance()
     # Which cluster it is says its option: each begins with its own schema
     store.store(name="schema", node=RunSpec(workload=MISSING, cluster=ClusterSpec()), provider="hpcml")

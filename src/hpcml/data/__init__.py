@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from hpcml.data.arrays import ArrayFile
-from hpcml.data.dataset import Dataset, load, paths
+from hpcml.data.blocks import Blocks, in_blocks, in_memory
+from hpcml.data.dataset import Dataset
+from hpcml.data.load import load, paths
+from hpcml.data.replicas import Replicas
+from hpcml.data.rowgroups import RowGroups
 from hpcml.data.table import TableFile
 
-__all__ = ["ArrayFile", "Dataset", "TableFile", "load", "paths"]
+__all__ = [
+    "ArrayFile", "Blocks", "Dataset", "Replicas", "RowGroups", "TableFile", "in_blocks", "in_memory", "load", "paths",
+]  # fmt: skip

@@ -1,17 +1,14 @@
-"""Dataset: samples, targets and names; and the one function that makes one out of whatever the user has."""
+"""Dataset: samples, targets and names, in memory."""
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from hpcml.errors import DataError, HpcmlError
+from hpcml.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +17,8 @@ class Dataset:
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
-        A number each.
+    X : ndarray of shape (n_samples, n_features), or of shape (n_samples,)
+        A number each; or texts, one for each sample.
     y : ndarray of shape (n_samples,) or (n_samples, n_outputs), or None
         Targets.
     groups : ndarray of shape (n_samples,) or None
@@ -32,7 +29,7 @@ class Dataset:
     Raises
     ------
     DataError
-        If the shapes do not fit, or X holds anything but numbers.
+        If the shapes do not fit, or X holds anything but numbers or texts.
     """
 
     X: Any
@@ -62,9 +59,14 @@ class Dataset:
     def n_samples(self) -> int:
         return len(self.X)
 
+    @property
+    def is_text(self) -> bool:
+        """Whether each sample is a text."""
+        return bool(self.X.ndim == 1)
+
     def describe(self) -> str:
         """One line: name, shape and kind of the target."""
-        shape = f"{self.X.shape[0]} samples x {self.X.shape[1]} features"
+        shape = f"{len(self.X)} texts" if self.is_text else f"{self.X.shape[0]} samples x {self.X.shape[1]} features"
         if self.y is None:
             return f"{self.name}: {shape}, no target"
         if self.y.ndim > 1:
@@ -77,6 +79,8 @@ class Dataset:
 def _numbers(X: Any, name: str) -> Any:
     if hasattr(X, "toarray"):
         raise DataError(f"{name}: X is sparse, which is not supported", "make it dense if it fits: X.toarray()")
+    if _are_texts(X):
+        return _texts(np.asarray(X, dtype=object), name)
     X = np.asarray(X)
     if X.ndim != 2:
         hint = "a single feature is X.reshape(-1, 1)" if X.ndim == 1 else "flatten each sample to one row"
@@ -93,70 +97,23 @@ def _numbers(X: Any, name: str) -> Any:
     return X
 
 
+def _are_texts(X: Any) -> bool:
+    return getattr(X, "ndim", 1) == 1 and len(X) > 0 and isinstance(X[0], str)
+
+
+def _texts(X: Any, name: str) -> Any:
+    odd = [number for number, text in enumerate(X) if not isinstance(text, str)]
+    if odd:
+        raise DataError(
+            f"{name}: {len(odd)} of {len(X)} texts are none, the first is sample {odd[0]}: {X[odd[0]]!r}",
+            "remove those samples, or make them empty texts",
+        )
+    return X
+
+
 def _count_missing(values: Any) -> int:
     if values.dtype.kind == "f":
         return int(np.isnan(values).sum())
     if values.dtype.kind == "O":
         return sum(value is None or (isinstance(value, float) and math.isnan(value)) for value in values.ravel())
     return 0
-
-
-def load(source: Any) -> Dataset:
-    """Make a Dataset of what a config or a caller gave.
-
-    Parameters
-    ----------
-    source : object
-        A Dataset; a loader with a ``load`` method; an ``(X, y)`` or ``(X, y, groups)`` tuple; a scikit-learn Bunch or
-        other mapping with ``data`` and ``target``; or a callable without arguments that returns one of these.
-
-    Raises
-    ------
-    DataError
-        If it is none of these, or fails.
-    """
-    name = _name(source)
-    try:
-        if callable(source):
-            source = source()
-        if hasattr(source, "load"):
-            source = source.load()
-    except HpcmlError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise DataError(f"{name} failed: {type(error).__name__}: {error}") from error
-    if isinstance(source, Dataset):
-        return source if source.name != "data" else replace(source, name=name)
-    if isinstance(source, Mapping) and "data" in source:
-        features = source.get("feature_names")
-        names = None if features is None else tuple(map(str, features))
-        return Dataset(X=source["data"], y=source.get("target"), feature_names=names, name=name)
-    if isinstance(source, tuple) and 2 <= len(source) <= 3:
-        X, y, *groups = source
-        return Dataset(X=X, y=y, groups=groups[0] if groups else None, name=name)
-    raise DataError(
-        f"{name} gave a {type(source).__name__}",
-        "wanted: hpcml.Dataset, a tuple (X, y) or (X, y, groups), or a mapping with data and target",
-    )
-
-
-def paths(source: Any) -> list[str]:
-    """List the files that a source names, by full paths: what jobs on other nodes must be able to see.
-
-    >>> import functools
-    >>> paths(functools.partial(load, path="/g/data/ab12/flights.csv", target="delay"))
-    ['/g/data/ab12/flights.csv']
-    """
-    values = getattr(source, "keywords", None) or getattr(source, "__dict__", {})
-    named = [value for value in values.values() if isinstance(value, (str, os.PathLike))]
-    found = [Path(value).expanduser() for value in named]
-    return [
-        str(Path.cwd() / path) for path, text in zip(found, named, strict=True) if "/" in str(text) or path.exists()
-    ]
-
-
-def _name(source: Any) -> str:
-    function = getattr(source, "func", source)  # a functools.partial is named after what it calls
-    if isinstance(function, Dataset):
-        return function.name
-    return str(getattr(function, "__qualname__", None) or type(function).__qualname__)

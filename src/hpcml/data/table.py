@@ -57,8 +57,35 @@ class TableFile:
         DataError
             If the file is missing, empty, ragged, has no such column, or a feature is not numeric.
         """
-        table = self._read()
-        columns = table.column_names
+        return self.dataset(self._read())
+
+    def dataset(self, table: pa.Table) -> Dataset:
+        """Make a dataset of the file's table, or of a part of it.
+
+        Raises
+        ------
+        DataError
+        """
+        features = self.features(table.schema)
+        if table.num_rows == 0:
+            raise DataError(f"{self.path}: has a header but no rows")
+        return Dataset(
+            X=np.column_stack([self._feature(table, name) for name in features]),
+            y=self._labels(table, self.target),
+            groups=self._labels(table, self.groups),
+            feature_names=tuple(features),
+            name=self.path,
+        )
+
+    def features(self, schema: pa.Schema) -> list[str]:
+        """Name the columns that are features.
+
+        Raises
+        ------
+        DataError
+            If a column that was named is not there, or none is left.
+        """
+        columns = schema.names
         if len(set(columns)) < len(columns):
             twice = sorted({name for name in columns if columns.count(name) > 1})
             raise DataError(f"{self.path}: column names stand twice: {', '.join(twice)}")
@@ -69,18 +96,10 @@ class TableFile:
                 if len(columns) == 1:
                     hints.append("there is one column only: is the separator another one? 'data.delimiter=\";\"'")
                 raise DataError(f"data.{key}={name}: {self.path} has no such column", *hints)
-        if table.num_rows == 0:
-            raise DataError(f"{self.path}: has a header but no rows")
         features = [name for name in columns if name not in {self.target, self.groups, *self.drop}]
         if not features:
             raise DataError(f"{self.path}: no column is left for the features", f"columns: {', '.join(columns)}")
-        return Dataset(
-            X=np.column_stack([self._feature(table, name) for name in features]),
-            y=self._labels(table, self.target),
-            groups=self._labels(table, self.groups),
-            feature_names=tuple(features),
-            name=self.path,
-        )
+        return features
 
     def _read(self) -> pa.Table:
         path = Path(str(self.path)).expanduser()
@@ -104,9 +123,8 @@ class TableFile:
 
     def _feature(self, table: pa.Table, name: str) -> Any:
         column = table[name]
-        kind = column.type
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-            if pa.types.is_null(kind):
+        if not is_number(column.type):
+            if pa.types.is_null(column.type):
                 raise DataError(f"{self.path}: column '{name}' is empty", f"leave it out: 'data.drop=[{name}]'")
             raise DataError(
                 f"{self.path}: column '{name}' is not numeric: {_example(column)}",
@@ -124,6 +142,11 @@ class TableFile:
                 f"convert it: iconv -f latin1 -t utf8 {shlex.quote(str(self.path))} > utf8.csv",
             )
         return table[name].to_numpy()
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Tell whether a column of this type can be a feature."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def _example(column: Any) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hpcml.data import Dataset
+from hpcml.data import Blocks, Dataset
+from hpcml.parts import Parts
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -15,11 +16,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a workload computes on and with."""
+    """What a workload computes on and with.
 
-    data: Dataset | None
+    Parameters
+    ----------
+    parts : callable or None
+        Gives for a table's name where workers write it in parts; None before a run.
+    """
+
+    data: Dataset | Blocks | None
     model: Any
     seed: int
+    parts: Callable[[str], Parts] | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,8 @@ class Outcome:
         What the user should know although the run went well, for example candidates that failed.
     summary : mapping of str to str
         Lines for the summary on the screen: label and text.
+    figures : mapping of str to matplotlib.figure.Figure
+        Plots by name; each becomes a PNG file.
     """
 
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -45,13 +55,16 @@ class Outcome:
     model: Any = None
     warnings: Sequence[str] = ()
     summary: Mapping[str, str] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Units:
-    """Units of work, such as one fold's fit: how many there are, how many are done. Safe to use from any thread.
+    """Units of work, such as one fold's fit: how many there are, which are done. Safe to use from any thread.
 
     Attributes
     ----------
+    total : int
+        How many there will be; a workload that learns it better while it runs sets it.
     so_far : callable
         Gives what the finished units amount to; a workload sets it, the launcher writes it when a run is cut short.
     """
@@ -59,17 +72,25 @@ class Units:
     def __init__(self, total: int) -> None:
         self.total = total
         self.so_far: Callable[[], Outcome] = Outcome
-        self._done = 0
+        self._done: set[str] = set()
         self._lock = threading.Lock()
 
     @property
     def done(self) -> int:
-        return self._done
+        return len(self._done)
 
-    def advance(self, count: int = 1) -> None:
-        """Count finished units."""
+    def finish(self, key: str, result: Any = None) -> None:  # noqa: ARG002
+        """Note that a unit is done: every unit of every workload passes through here.
+
+        Parameters
+        ----------
+        key : str
+            Names the unit; the same whenever the same run is started again, for example ``candidate 3, fold 0``.
+        result : object
+            What it gave, from which the workload can make what it needs of it.
+        """
         with self._lock:
-            self._done += count
+            self._done.add(key)
 
 
 class Workload(Protocol):

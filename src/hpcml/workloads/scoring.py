@@ -9,6 +9,7 @@ from typing import Any
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.metrics import get_scorer, get_scorer_names
 
+from hpcml.data import in_memory
 from hpcml.errors import ConfigError, nearest
 from hpcml.targets import locate
 from hpcml.workloads.base import Inputs
@@ -96,7 +97,7 @@ def check_scores(scoring: Any, inputs: Inputs) -> None:
     ConfigError
         For example for ``f1``, which takes two classes, on data with three.
     """
-    data = inputs.data
+    data = None if inputs.data is None else in_memory(inputs.data)
     if data is None or data.y is None or not (classifies(inputs.model) or regresses(inputs.model)):
         return
     dummy = DummyClassifier(strategy="prior") if classifies(inputs.model) else DummyRegressor()

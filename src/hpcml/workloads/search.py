@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
+from hpcml.data import in_memory
 from hpcml.errors import ConfigError, WorkloadError, nearest
 from hpcml.files import plain
 from hpcml.workloads import fits, grid, summary, worker
@@ -107,7 +108,7 @@ class Search:
         self._metrics(inputs)
         if inputs.data is None:
             raise ConfigError("data: a search needs some", "for example data=digits")
-        check_data(inputs.data, inputs.model)
+        check_data(in_memory(inputs.data), inputs.model)
         check_scores(self._metrics(inputs)[0], inputs)
         for space in self._spaces():
             grid.check_distributions(space)
@@ -129,8 +130,9 @@ class Search:
     def split(self, inputs: Inputs) -> Split:
         """Hold out the test samples."""
         assert inputs.data is not None  # check() refuses it
-        stratify = self.stratify and inputs.data.y is not None and classifies(inputs.model)
-        return hold_out(inputs.data, self.test_size, stratify=stratify, shuffle=self.shuffle, seed=inputs.seed)
+        data = in_memory(inputs.data)
+        stratify = self.stratify and data.y is not None and classifies(inputs.model)
+        return hold_out(data, self.test_size, stratify=stratify, shuffle=self.shuffle, seed=inputs.seed)
 
     def run(self, inputs: Inputs, client: Client, units: Units) -> Outcome:
         """Search on the cluster, fit the best candidate on a worker, score it on the held-out samples."""
@@ -139,8 +141,9 @@ class Search:
         units.so_far = lambda: Outcome(tables={"fits": fits.table(finished), **fits.failure_tables(finished)})
 
         def report(call: Mapping[str, Any], result: Any) -> None:
-            finished.append(Fit.of(call, result))
-            units.advance()
+            fit = Fit.of(call, result)
+            finished.append(fit)
+            units.finish(f"candidate {fit.candidate}, fold {fit.fold}", fit)
 
         backend = ReportingBackend(client, split.arrays, report, fits.died)
         scoring, metric = self._metrics(inputs)
@@ -165,7 +168,8 @@ class Search:
         )
         units.so_far = lambda: outcome
         chosen = self._choose(outcome, search, metric, Worker(client, backend, split))
-        units.advance(chosen.model is not None)
+        if chosen.model is not None:
+            units.finish("refit")
         return chosen
 
     def _choose(self, outcome: Outcome, search: Any, metric: str | None, on: Worker) -> Outcome:

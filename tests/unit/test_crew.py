@@ -1,0 +1,103 @@
+"""The crew: every unit is done once and reported, whatever happens to the workers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from hpcml.cluster import Cluster
+from hpcml.cluster.local import open_local
+from hpcml.errors import DataError, WorkloadError
+from hpcml.runs import RunPaths
+from hpcml.spec import LocalSpec
+from hpcml.workloads.base import Units
+from hpcml.workloads.crew import Crew
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with open_local(LocalSpec(workers=2), RunPaths(tmp_path_factory.mktemp("run"))) as opened:
+        yield opened
+
+
+def square(number: int, bias: int = 0) -> int:
+    return number * number + bias
+
+
+def units_of(count: int) -> list[tuple[str, tuple[Any, ...]]]:
+    return [(f"number {number}", (number,)) for number in range(count)]
+
+
+def test_all_are_done_and_reported(cluster: Cluster) -> None:
+    units = Units(50)
+    crew = Crew(cluster.client, units)
+    found = dict(crew.each(square, units_of(50)))
+    assert found == {f"number {number}": number**2 for number in range(50)}
+    assert units.done == 50
+
+
+def test_no_more_are_sent_than_the_workers_can_use(cluster: Cluster) -> None:
+    taken = []
+
+    def todo() -> Iterator[tuple[str, tuple[Any, ...]]]:
+        for unit in units_of(1000):
+            taken.append(unit)
+            yield unit
+
+    results = Crew(cluster.client, Units(1000)).each(square, todo())
+    next(results)
+    assert len(taken) <= 8
+    results.close()
+
+
+def test_what_is_shared_travels_once(cluster: Cluster) -> None:
+    crew = Crew(cluster.client, Units(3))
+    bias = crew.share(7)
+    todo = [(str(number), (number, bias)) for number in range(3)]
+    assert dict(crew.each(square, todo)) == {"0": 7, "1": 8, "2": 11}
+
+
+def picky(number: int) -> int:
+    if number == 3:
+        raise ValueError("not three")
+    if number == 5:
+        raise SystemExit(5)
+    if number == 7:
+        raise DataError("seven is no data", "take eight")
+    return number
+
+
+def test_a_unit_that_fails_is_named(cluster: Cluster) -> None:
+    crew = Crew(cluster.client, Units(4))
+    with pytest.raises(WorkloadError, match="number 3: ValueError: not three"):
+        list(crew.each(picky, units_of(4)))
+    with pytest.raises(WorkloadError, match="RuntimeError: SystemExit: 5"):
+        crew.call("five", picky, 5)
+    with pytest.raises(WorkloadError, match="seven is no data\n  take eight") as caught:
+        crew.call("seven", picky, 7)
+    assert caught.value.exit_code == 1
+
+
+def test_failures_can_be_results(cluster: Cluster) -> None:
+    units = Units(6)
+    found = dict(Crew(cluster.client, units).each(picky, units_of(6), failed=lambda key, why: why))
+    assert found["number 3"] == "ValueError: not three"
+    assert found["number 4"] == 4
+    assert units.done == 6
+
+
+def deadly(number: int) -> int:
+    if number == 4:
+        os._exit(1)
+    time.sleep(0.1)
+    return number
+
+
+def test_what_kills_its_workers_is_found_and_the_rest_is_done(cluster: Cluster) -> None:
+    found = dict(Crew(cluster.client, Units(12)).each(deadly, units_of(12), failed=lambda key, why: why))
+    assert found.pop("number 4").startswith("every worker that tried it died")
+    assert found == {f"number {number}": number for number in range(12) if number != 4}

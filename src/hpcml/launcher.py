@@ -71,6 +71,7 @@ class _Run:
             core_s_busy=self.cluster.core_s_busy if self.cluster else 0.0,
             units_done=self.units.done,
             units_total=self.units.total,
+            tasks=dict(sorted(self.cluster.tally.tasks.items())) if self.cluster else {},
             jobs=self.cluster.job_summary() if self.cluster else [],
             metrics=self.outcome.metrics,
             summary={**self.outcome.summary, **({"model": self.model} if self.model else {})},

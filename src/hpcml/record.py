@@ -41,6 +41,8 @@ class Record:
         Workers x threads x seconds from the cluster's start to its end.
     core_s_busy : float
         Seconds that worker threads spent in tasks, summed over the threads.
+    tasks : mapping of str to int
+        How many tasks each worker has done, by its name; nothing is known of those of an attached cluster.
     jobs : sequence of mappings
         Of each worker job: its id, nodes, seconds, how many workers it brought and tasks they did, how it ended.
     """
@@ -59,6 +61,7 @@ class Record:
     core_s_busy: float
     units_done: int
     units_total: int
+    tasks: Mapping[str, int]
     jobs: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, Any]
     summary: Mapping[str, str]
@@ -114,6 +117,7 @@ def never_began(paths: RunPaths, started: float, error: str, exit_code: int = 1)
         core_s_busy=0.0,
         units_done=0,
         units_total=0,
+        tasks={},
         jobs=[],
         metrics={},
         summary={},

@@ -54,6 +54,8 @@ def test_the_main_job(hpcml: Hpcml, tmp_path: Path) -> None:
 
     record = read(paths.record)
     assert (record["state"], record["exit_code"], record["units_done"], record["units_total"]) == ("DONE", 0, 145, 145)
+    assert len(record["tasks"]) == record["workers"]
+    assert sum(record["tasks"].values()) >= 145 / 10  # joblib puts short calls together
     assert 0 < record["core_s_busy"] < record["core_s_allocated"]
     assert yaml.safe_load(paths.config.read_text())["cluster"]["workers"] == 2
     manifest = read(paths.manifest)

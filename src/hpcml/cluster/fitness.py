@@ -1,4 +1,4 @@
-"""What is known of each worker of a job: what it is, and what it has done."""
+"""What is known of each worker of a job: what it is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import psutil
-from distributed import Scheduler, SchedulerPlugin, Status, WorkerPlugin
+from distributed import Status, WorkerPlugin
 
 from hpcml.spec import THREAD_VARIABLES
 
@@ -19,27 +19,6 @@ FACTS = "hpcml-worker"
 # For how many seconds the head may be silent before its workers take it for dead. Dask's own limit is 30, and cannot be
 # set below 11; so long they would compute for nobody.
 _SILENCE = 5
-
-
-class Tally(SchedulerPlugin):  # type: ignore[misc]  # distributed has no types
-    """Counts what each worker has computed, and what was lost with it and had to be done again."""
-
-    def __init__(self) -> None:
-        self.names: dict[str, str] = {}
-        self.tasks: dict[str, int] = {}
-        self.redone: dict[str, int] = {}
-
-    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
-        self.names[worker] = str(scheduler.workers[worker].name)
-
-    def transition(self, key: str, start: str, finish: str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        if start == "processing" and finish in {"memory", "erred"} and kwargs.get("worker"):
-            name = self.names.get(kwargs["worker"], kwargs["worker"])
-            self.tasks[name] = self.tasks.get(name, 0) + 1
-
-    def lost(self, name: str, count: int) -> None:
-        """Note that a worker's job ended while so many tasks were under way on it."""
-        self.redone[name] = self.redone.get(name, 0) + count
 
 
 def _age() -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 from distributed import Client, WorkerPlugin
 
+from hpcml.cluster.tally import Tally
 from hpcml.runs import RunPaths
 from hpcml.units import format_size
 
@@ -47,6 +48,7 @@ class Cluster:
     dashboard: str
     paths: RunPaths
     started: float = field(default_factory=time.monotonic)
+    tally: Tally = field(default_factory=Tally)
     # Measured when the cluster closes.
     core_s_allocated: float = 0.0
     core_s_busy: float = 0.0
@@ -54,6 +56,10 @@ class Cluster:
     gave_up: str | None = None
     # that is, because the head's own job ends soon
     out_of_time: bool = False
+
+    def count(self) -> None:
+        """Count from now on what each worker does."""
+        self.scheduler.add_plugin(self.tally, name="hpcml-tally")
 
     def first_error(self) -> str:
         """Say what went wrong first: the first error in the workers' logs, for later ones mostly follow from it."""

@@ -15,7 +15,7 @@ from distributed.deploy.spec import SpecCluster
 from hpcml import interrupt
 from hpcml.batch.request import Request
 from hpcml.cluster import dashboard, tls
-from hpcml.cluster.fitness import FACTS, Fitness, Tally
+from hpcml.cluster.fitness import FACTS, Fitness
 from hpcml.cluster.handle import Cluster, LogToFile, Size
 from hpcml.cluster.workerjob import Orders, UnfitError, address_of, versions
 from hpcml.errors import ClusterStartError
@@ -61,7 +61,6 @@ class JobCluster(Cluster):
     """A running cluster of workers in batch jobs. A worker is called after who brought it: job-3-0."""
 
     crew: Crew | None = None
-    tally: Tally = field(default_factory=Tally)
     # what the workers have said they are; collected when the cluster closes
     facts: list[dict[str, Any]] = field(default_factory=list)
 
@@ -177,7 +176,7 @@ def opened(
             size = Size(request.workers, request.threads, request.memory_limit)
             cluster = JobCluster(client, dask_cluster.scheduler, size, where, paths, crew=crew)
             parts.append(cluster)
-            cluster.scheduler.add_plugin(cluster.tally, name="hpcml-tally")
+            cluster.count()
         Orders(
             scheduler=dask_cluster.scheduler_address,
             encrypted=encrypted,

@@ -149,6 +149,7 @@ def open_local(spec: LocalSpec, paths: RunPaths) -> Iterator[Cluster]:
             stack.push(close)
             client = Client(dask_cluster, set_as_default=False)
             cluster = Cluster(client, dask_cluster.scheduler, size, where, paths)
+            cluster.count()
             parts.append(cluster)
         client.register_plugin(LogToFile(paths))
         dask_cluster.scale(size.workers)

@@ -2,15 +2,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := .venv-oldest
 
-.PHONY: run test test-docker check bench clean
+.PHONY: run test test-oldest test-docker check bench clean
 
 run: $(VENV)/.runtime
 	$(BIN)/hpcml run experiment=digits_svc
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VENV)/.texts
 	.ci/slurm
 	.ci/tests $(BIN)/python
+
+# What computes, with the oldest scikit-learn that hpcml takes, and a SciPy of its time.
+test-oldest: $(OLDEST)/.dev
+	$(OLDEST)/bin/python -m pytest $$(grep -l sklearn tests/unit/test_*.py)
 
 test-docker: $(VENV)/.dev
 	.ci/engine
@@ -26,7 +31,7 @@ bench: $(VENV)/.dev
 	for benchmark in benchmarks/[!_]*.py; do $(BIN)/python $$benchmark || exit 1; done
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 # Stamps: each set of packages is installed once, and again when what it is made of changes.
 $(VENV)/.venv:
@@ -43,4 +48,16 @@ $(VENV)/.runtime: $(VENV)/.venv pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(OLDEST)/.dev: $(VENV)/.venv pyproject.toml constraints.txt
+	$(BIN)/python -m venv $(OLDEST)
+	grep -v -E '^(scikit-learn|scipy)==' constraints.txt > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt --editable '.[test]' \
+	  scikit-learn==1.6.1 scipy==1.15.3
+	touch $@
+
+# Real texts for the tests, which only the source distribution holds: tests/user/test_real_texts.py
+$(VENV)/.texts: $(VENV)/.dev
+	$(BIN)/python -m pip download --quiet --no-deps --no-binary vaderSentiment --dest $(VENV)/share/hpcml-test vaderSentiment==3.3.2
 	touch $@

@@ -199,6 +199,40 @@ def clean(args: list[str]) -> int:
     return 1 if any(left.values()) else 0
 
 
+def fetch(args: list[str]) -> int:
+    """Download a data set to where its loader looks."""
+    parser = argparse.ArgumentParser(
+        prog="hpcml fetch",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Download a data set, once, to where data=NAME looks for it.",
+        epilog="newsgroups: 18,846 messages of 20 newsgroups (14 MB), into scikit-learn's cache; data=newsgroups\n\n"
+        "Needs internet: on a supercomputer a login node has it, or a job of a copy queue. Without any, copy the\n"
+        "archive there: hpcml fetch newsgroups --url file:///path/of/20news-bydate.tar.gz",
+    )
+    parser.add_argument("what", choices=["newsgroups"], metavar="newsgroups", help="what to download")
+    parser.add_argument(
+        "--data-home",
+        metavar="DIR",
+        help="scikit-learn's data directory ($SCIKIT_LEARN_DATA, else ~/scikit_learn_data)",
+    )
+    parser.add_argument("--url", help="another place of the archive: https://, http:// or file://")
+    parser.add_argument("--sha256", metavar="HEX", help="of another archive in the same layout")
+    options = parser.parse_args(args)
+    from hpcml import fetch as fetching
+    from hpcml.data.newsgroups import cache_file
+
+    path = cache_file(options.data_home)
+    if path.exists():
+        print(f"there already: {path}; to get it anew, remove it first")
+        return 0
+    url, sha256 = options.url or fetching.NEWSGROUPS_URL, options.sha256 or fetching.NEWSGROUPS_SHA256
+    with display.doing(display.console(stderr=True)) as say:
+        fetching.newsgroups(path, url, sha256, say)
+    home = "" if options.data_home is None else f" data.data_home={shlex.quote(str(path.parent.absolute()))}"
+    print(f"written: {path}\nto use it: hpcml run experiment=newsgroups_grid{home}")
+    return 0
+
+
 def _name_leftovers() -> None:
     """Say on standard error what a head that was killed may have left; asks no scheduler."""
     from hpcml import leftovers
@@ -231,6 +265,7 @@ VERBS = {
     "plan": Verb("check a config and say what it would do; starts nothing", plan, composes=True),
     "list": Verb("show your runs", list_runs),
     "status": Verb("show one run: hpcml status last", status),
+    "fetch": Verb("download a data set: hpcml fetch newsgroups", fetch),
     "clean": Verb("delete the worker jobs of runs whose head was killed", clean),
     "completion": Verb('completion for bash: eval "$(hpcml completion bash)"', completion),
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
+import math
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -50,6 +52,24 @@ def console(stderr: bool = False) -> Console:
 def line(console: Console, text: str, style: str | None = None) -> None:
     """Print one line as it is: no wrapping, no markup."""
     console.print(text, style=style, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+@contextlib.contextmanager
+def doing(console: Console) -> Iterator[Callable[[str], None]]:
+    """Give a function to say what is being done: one line that changes on a terminal, elsewhere one every 5 seconds."""
+    if console.is_terminal:
+        with console.status("") as status:
+            yield lambda text: status.update(escape(text))
+        return
+    said = -math.inf
+
+    def say(text: str) -> None:
+        nonlocal said
+        if time.monotonic() >= said + 5:
+            said = time.monotonic()
+            line(console, text)
+
+    yield say
 
 
 def pairs(console: Console, lines: Mapping[str, str]) -> None:

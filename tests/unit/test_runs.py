@@ -26,7 +26,8 @@ def record(paths: RunPaths, **changes: object) -> Record:
     values = {
         "run": paths.run_id, "path": str(paths.root), "state": "DONE", "exit_code": 0, "error": None, "started": 1.0,
         "ended": 3.0, "wall_s": 2.0, "workers": 2, "threads": 1, "core_s_allocated": 4.0, "core_s_busy": 3.0,
-        "units_done": 5, "units_total": 5, "tasks": {}, "jobs": [], "metrics": {"best_score": 0.5}, "summary": {}, "warnings": [],
+        "units_done": 5, "units_total": 5, "tasks": {}, "jobs": [], "metrics": {"best_score": 0.5}, "summary": {},
+        "warnings": [],
     }  # fmt: skip
     return Record(**{**values, **changes})  # type: ignore[arg-type]
 

@@ -55,6 +55,10 @@ class Dataset:
                     f"{self.name}: {key} has {missing} missing values among {len(value)}", "remove those samples"
                 )
 
+    def __sizeof__(self) -> int:
+        # what Dask goes by when it decides where a task runs, and what goes from memory to disk
+        return object.__sizeof__(self) + sum(getattr(array, "nbytes", 0) for array in (self.X, self.y, self.groups))
+
     @property
     def n_samples(self) -> int:
         return len(self.X)

@@ -13,6 +13,9 @@ from hpcml.data.blocks import ROWS, Blocks, Read
 from hpcml.data.table import TableFile, is_number
 from hpcml.errors import ConfigError, DataError
 
+# Bytes that are read from a column at a time.
+_BUFFER = 1024**2
+
 
 @dataclass(frozen=True, kw_only=True)
 class RowGroups:
@@ -125,9 +128,15 @@ class _Rows:
     table: TableFile
 
     def __call__(self) -> tuple[Any, Any]:
-        parts = []
-        for path, group in self.groups:
-            with pyarrow.parquet.ParquetFile(path) as file:
-                parts.append(file.read_row_group(group, columns=list(self.columns), use_threads=False))
-        data = self.table.dataset(pa.concat_tables(parts, promote_options="permissive"))
+        data = self.table.dataset(pa.concat_tables(map(self._group, self.groups), promote_options="permissive"))
+        # Arrow keeps what it has freed, as much as the block again, and the worker needs it for other things
+        pa.default_memory_pool().release_unused()
         return data.X, data.y
+
+    def _group(self, group: tuple[str, int]) -> pa.Table:
+        path, number = group
+        # column after column, in pieces: else all of the row group is read before the first of it is decoded
+        with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER) as file:
+            return pa.table(
+                {name: file.read_row_group(number, columns=[name], use_threads=False)[name] for name in self.columns}
+            )

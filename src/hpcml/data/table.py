@@ -57,7 +57,7 @@ class TableFile:
         DataError
             If the file is missing, empty, ragged, has no such column, or a feature is not numeric.
         """
-        return self.dataset(self._read())
+        return self.dataset(self.read())
 
     def dataset(self, table: pa.Table) -> Dataset:
         """Make a dataset of the file's table, or of a part of it.
@@ -70,12 +70,18 @@ class TableFile:
         if table.num_rows == 0:
             raise DataError(f"{self.path}: has a header but no rows")
         return Dataset(
-            X=np.column_stack([self._feature(table, name) for name in features]),
-            y=self._labels(table, self.target),
-            groups=self._labels(table, self.groups),
+            X=self._samples(table, features),
+            y=self.labels(table, self.target),
+            groups=self.labels(table, self.groups),
             feature_names=tuple(features),
             name=self.path,
         )
+
+    def _samples(self, table: pa.Table, features: list[str]) -> Any:
+        X = np.empty((table.num_rows, len(features)))
+        for number, name in enumerate(features):  # one after the other: all would be a second copy of the table
+            X[:, number] = self._feature(table, name)
+        return X
 
     def features(self, schema: pa.Schema) -> list[str]:
         """Name the columns that are features.
@@ -101,7 +107,14 @@ class TableFile:
             raise DataError(f"{self.path}: no column is left for the features", f"columns: {', '.join(columns)}")
         return features
 
-    def _read(self) -> pa.Table:
+    def read(self) -> pa.Table:
+        """Read the table as it is, whatever its columns hold.
+
+        Raises
+        ------
+        DataError
+            If the file is missing, empty, ragged or damaged.
+        """
         path = Path(str(self.path)).expanduser()
         try:
             path.stat()  # PyArrow's own message for a missing file repeats the path and names no reason
@@ -133,7 +146,14 @@ class TableFile:
         # a missing value becomes NaN; whether the model takes those is checked later
         return column.cast(pa.float64()).to_numpy()
 
-    def _labels(self, table: pa.Table, name: str | None) -> Any:
+    def labels(self, table: pa.Table, name: str | None) -> Any:
+        """Give a column that may hold text; None if it has no name.
+
+        Raises
+        ------
+        DataError
+            If its text is not UTF-8.
+        """
         if name is None:
             return None
         if pa.types.is_binary(table[name].type):  # what PyArrow makes of text that is not UTF-8

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier, is_regressor
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import (
     MaxAbsScaler,
     MinMaxScaler,
@@ -105,9 +105,10 @@ def check_data(data: Dataset, model: Any) -> None:
     Raises
     ------
     DataError
-        For one class only, a continuous target with a classifier, text with a regressor, NaN or infinity that the
-        estimator refuses.
+        For texts with a model of numbers or the other way round, one class only, a continuous target with a classifier,
+        a target of text with a regressor, NaN or infinity that the estimator refuses.
     """
+    _check_kind(data, model)
     classifier, regressor = classifies(model), regresses(model)
     name = type(model).__name__
     if data.y is None and (classifier or regressor):
@@ -136,10 +137,58 @@ def check_data(data: Dataset, model: Any) -> None:
             f"{data.name}: the target holds text such as '{data.y.ravel()[0]}', {name} is a regressor",
             "use a classifier, for example model=svc",
         )
-    _check_finite(data, model)
+    check_finite(data, model)
 
 
-def _check_finite(data: Dataset, model: Any) -> None:
+def _check_kind(data: Dataset, model: Any) -> None:
+    first = _first(model)
+    reader = type(model).__name__ if first is model else f"{type(first).__name__}, the model's first step,"
+    takes = _takes_texts(first)
+    if data.is_text and takes is False:
+        raise DataError(
+            f"{data.name}: its samples are texts, and {reader} takes numbers",
+            "use model=text_sgd, or begin a pipeline with sklearn.feature_extraction.text.TfidfVectorizer",
+        )
+    if takes and not data.is_text:
+        raise DataError(
+            f"{data.name}: its samples are numbers, and {reader} takes texts",
+            "use a model for numbers, for example model=svc; texts are data=text data.path=FILE data.text=COLUMN",
+        )
+    if data.is_text and not any(text.strip() for text in data.X):
+        raise DataError(f"{data.name}: all {data.n_samples} texts are empty")
+
+
+def _first(model: Any) -> Any:
+    """Give the step of a pipeline that sees the samples first."""
+    if isinstance(model, Pipeline):
+        steps = [step for _, step in model.steps if step is not None and step != "passthrough"]
+        return _first(steps[0]) if steps else model
+    return model
+
+
+def _takes_texts(model: Any) -> bool | None:
+    """Say whether an estimator takes texts, one a sample; None if that is not known, or it takes anything."""
+    if isinstance(model, FeatureUnion):
+        answers = {_takes_texts(_first(part)) for _, part in model.transformer_list if hasattr(part, "fit")}
+        return answers.pop() if len(answers) == 1 else None
+    if not _speaks_for_itself(model) or get_tags(model).no_validation:
+        return None
+    return bool(get_tags(model).input_tags.string)
+
+
+def _speaks_for_itself(model: Any) -> bool:
+    """Tell whether an estimator's tags can be relied on: those of scikit-learn's own, which have no others inside."""
+    composite = any(hasattr(value, "fit") for value in model.get_params(deep=True).values())
+    return not composite and type(model).__module__.startswith("sklearn.")
+
+
+def check_finite(data: Dataset, model: Any) -> None:
+    """Refuse NaN and infinity where the estimator is known to refuse them; the message names the columns.
+
+    Raises
+    ------
+    DataError
+    """
     refused = _refused(model)
     if data.X.dtype.kind != "f" or refused is None:
         return
@@ -169,7 +218,6 @@ def _refused(model: Any) -> Callable[[Any], Any] | None:
             if step is not None and step != "passthrough" and not isinstance(step, _KEEP_NAN):
                 return _refused(step)
         return np.isinf
-    composite = any(hasattr(value, "fit") for value in model.get_params(deep=True).values())
-    if composite or not type(model).__module__.startswith("sklearn.") or hasattr(model, "transformers"):
+    if not _speaks_for_itself(model) or hasattr(model, "transformers"):
         return None
     return np.isinf if get_tags(model).input_tags.allow_nan else lambda X: ~np.isfinite(X)

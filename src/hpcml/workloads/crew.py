@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED
 from typing import TYPE_CHECKING, Any
 
+import dask
 from distributed import CancelledError, KilledWorker, wait
 
 from hpcml.errors import HpcmlError, WorkloadError
@@ -46,7 +47,7 @@ class Crew:
 
         It is the result of a task, so that it is made again if the workers that hold it die.
         """
-        return self.client.submit(_itself, value, key=f"{_itself.__name__}-{uuid.uuid4().hex}")
+        return self._submit(_itself.__name__, _itself, value)
 
     def call(self, key: str, function: Callable[..., Any], *args: Any) -> Any:
         """Do one unit on some worker, and give its result."""
@@ -84,10 +85,10 @@ class Crew:
                     if unit is None:
                         exhausted = True
                     else:
-                        sent[self._send(function, unit)] = unit
+                        sent[self.submit(function, *unit[1])] = unit
                 if not sent and suspects:  # now nothing else is under way: what kills its worker now is guilty
                     unit = suspects.popleft()
-                    yield self._finish(unit[0], self._outcome(self._send(function, unit), unit[0], failed))
+                    yield self._finish(unit[0], self.result(self.submit(function, *unit[1]), unit[0], failed))
                 elif not sent:
                     return
                 else:
@@ -97,20 +98,28 @@ class Crew:
                         if future.status in {"error", "cancelled"} and _died(future):
                             suspects.append(unit)
                         else:
-                            yield self._finish(unit[0], self._outcome(future, unit[0], failed))
+                            yield self._finish(unit[0], self.result(future, unit[0], failed))
         finally:
             self.client.cancel(list(sent))
 
-    def _finish(self, key: str, result: Any) -> tuple[str, Any]:
-        self.units.finish(key, result)
-        return key, result
-
-    def _send(self, function: Callable[..., Any], unit: Unit) -> Future[Any]:
-        _, args = unit
+    def submit(self, function: Callable[..., Any], *args: Any, priority: int = 0) -> Future[Any]:
+        """Send what is no unit by itself; of what can begin, that of the highest priority does."""
         # the name tells Dask which tasks take about as long as each other
-        return self.client.submit(_guarded, function, *args, key=f"{function.__name__}-{uuid.uuid4().hex}")
+        return self._submit(function.__name__, _guarded, function, *args, priority=priority)
 
-    def _outcome(self, future: Future[Any], key: str, failed: Callable[[str, str], Any] | None) -> Any:
+    def _submit(self, name: str, function: Callable[..., Any], *args: Any, priority: int = 0) -> Future[Any]:
+        # models and blocks may well be large: no reason to warn of them
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
+            return self.client.submit(function, *args, key=f"{name}-{uuid.uuid4().hex}", priority=priority)
+
+    def result(self, future: Future[Any], key: str, failed: Callable[[str, str], Any] | None = None) -> Any:
+        """Wait for what was sent and give its result; ``failed`` is as in :meth:`each`.
+
+        Raises
+        ------
+        WorkloadError
+            If it failed; the message begins with the key.
+        """
         try:
             return future.result()
         except KilledWorker as error:
@@ -128,6 +137,10 @@ class Crew:
         if failed is None:
             raise reason from cause
         return failed(key, str(reason).removeprefix(f"{key}: "))
+
+    def _finish(self, key: str, result: Any) -> tuple[str, Any]:
+        self.units.finish(key, result)
+        return key, result
 
     def _wait(self, futures: list[Future[Any]]) -> set[Future[Any]]:
         try:

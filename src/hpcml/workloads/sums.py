@@ -25,6 +25,9 @@ _OF_NUMBERS = ("r2", "neg_mean_squared_error", "neg_root_mean_squared_error", "n
 
 NAMES = (*_OF_LABELS, "neg_log_loss", *_OF_NUMBERS)
 
+# So many labels, from the least to the greatest, are counted without looking which of them occur.
+_FEW = 1000
+
 # What a block adds: to be combined in the blocks' order, so that the last bits do not depend on who was first.
 Part = Mapping[str, Any]
 
@@ -118,8 +121,8 @@ def _spread(parts: Sequence[Part], n: int) -> float:
 
 
 def _pairs(y: Any, predicted: Any) -> dict[tuple[Any, Any], int]:
-    true, true_at = np.unique(y, return_inverse=True)
-    guessed, guessed_at = np.unique(predicted, return_inverse=True)
+    true, true_at = _labels(np.asarray(y))
+    guessed, guessed_at = _labels(np.asarray(predicted))
     counts = np.bincount(true_at * len(guessed) + guessed_at, minlength=len(true) * len(guessed))
     found = np.flatnonzero(counts)
     return {
@@ -127,6 +130,16 @@ def _pairs(y: Any, predicted: Any) -> dict[tuple[Any, Any], int]:
          guessed[at % len(guessed)].item() if hasattr(guessed[0], "item") else guessed[at % len(guessed)]):
         int(counts[at]) for at in found.tolist()
     }  # fmt: skip
+
+
+def _labels(values: Any) -> tuple[Any, Any]:
+    """Give labels, and where each value is among them; without sorting where all are small whole numbers."""
+    if values.dtype.kind in "iu":
+        low, high = int(values.min()), int(values.max())
+        if high - low < _FEW and abs(low) < 2**31:
+            return np.arange(low, high + 1), values.astype(np.int64) - low
+    labels, at = np.unique(values, return_inverse=True)
+    return labels, at
 
 
 def resolve(scoring: Any, model: Any) -> Score | None:

@@ -17,13 +17,15 @@ from hpcml.batch.proposal import Proposal
 from hpcml.cluster import local_size
 from hpcml.errors import ConfigError, DataError
 from hpcml.spec import AllocationSpec, BatchSpec, LocalSpec, RunSpec, default_scratch
-from hpcml.workloads.base import Inputs
+from hpcml.workloads.base import Inputs, Workload
+from hpcml.workloads.scaling import Scaling
 
 
 @dataclass(frozen=True)
 class Checked:
     """A spec that passed all checks: what its workload computes on, in how many units, and what gave doubts."""
 
+    workload: Workload
     inputs: Inputs
     units: int
     warnings: list[str]
@@ -38,7 +40,7 @@ def check(spec: RunSpec) -> Checked:
     """
     if isinstance(spec.cluster, LocalSpec):
         runs.check_root(scratch(spec))
-        local_size(spec.cluster)
+        _check_scaling(spec, local_size(spec.cluster).workers, "cluster.workers")
     results.check_model_format(spec.model, spec.model_format)
     lacking = [name for name in ("check", "describe", "run") if not hasattr(spec.workload, name)]
     if lacking:
@@ -49,13 +51,25 @@ def check(spec: RunSpec) -> Checked:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         inputs = Inputs(None if spec.data is None else data.load(spec.data), spec.model, spec.seed)
-        units = spec.workload.check(inputs)
-    return Checked(inputs, units, list(dict.fromkeys(str(warning.message) for warning in caught)))
+        workload = spec.workload
+        if spec.scaling is not None:
+            workload = Scaling(workload=workload, workers=spec.scaling)
+        units = workload.check(inputs)
+    return Checked(workload, inputs, units, list(dict.fromkeys(str(warning.message) for warning in caught)))
 
 
-def describe_run(spec: RunSpec, inputs: Inputs) -> list[str]:
+def _check_scaling(spec: RunSpec, there: int, keys: str) -> None:
+    if spec.scaling is not None and max(spec.scaling) > there:
+        raise ConfigError(
+            f"scaling={spec.scaling}: the cluster has {there} worker{'s' if there > 1 else ''}",
+            f"ask for more with {keys}, or name numbers up to {there}",
+        )
+
+
+def describe_run(checked: Checked) -> list[str]:
     """Say in two lines what will be computed, on what."""
-    return [spec.workload.describe(inputs), *([inputs.data.describe()] if inputs.data else [])]
+    inputs = checked.inputs
+    return [checked.workload.describe(inputs), *([inputs.data.describe()] if inputs.data else [])]
 
 
 def scratch(spec: RunSpec) -> Path:
@@ -130,7 +144,9 @@ def propose(spec: RunSpec, here: bool) -> Proposal | None:
             "cluster=allocation: head and workers live in one batch job, and this process is in none",
             "submit it: hpcml submit instead of hpcml run",
         )
-    return proposal.propose(spec, scratch(spec), data.paths(spec.data), here)
+    proposed = proposal.propose(spec, scratch(spec), data.paths(spec.data), here)
+    _check_scaling(spec, proposed.request.workers, "cluster.jobs, cluster.nodes or cluster.ncpus")
+    return proposed
 
 
 def plan(spec: RunSpec) -> Plan:
@@ -145,9 +161,10 @@ def plan(spec: RunSpec) -> Plan:
     """
     proposed = propose(spec, here=spec.head.where == "here")
     lines = proposed.show() if proposed else {}
-    lines["results"] = f"{scratch(spec)}/{proposal.NO_RUN}, the model as {spec.model_format}"
+    model = "" if spec.model is None else f", the model as {spec.model_format}"
+    lines["results"] = f"{scratch(spec)}/{proposal.NO_RUN}{model}"
     if proposed is None:
-        found = _computing(spec, check(spec))
+        found = _computing(check(spec))
         if isinstance(spec.cluster, LocalSpec):
             found["cluster"] = str(local_size(spec.cluster))
         return Plan({**found, **lines}, None, [])
@@ -168,7 +185,7 @@ def plan(spec: RunSpec) -> Plan:
             raise
         complaints.append(_warning(f"the data is not checked: {error.message}", proposed))
     else:
-        lines = {**_computing(spec, checked), **lines}
+        lines = {**_computing(checked), **lines}
         if checked.units < proposed.request.workers:
             text = f"{checked.units} units of work keep {checked.units} of {proposed.request.workers} workers busy"
             remedy = "ask for fewer: cluster.jobs, cluster.nodes or cluster.ncpus"
@@ -181,8 +198,8 @@ def _warning(text: str, proposed: Proposal) -> Complaint:
     return Complaint(text, remedy, "hpcml plan", severity="warning")
 
 
-def _computing(spec: RunSpec, checked: Checked) -> dict[str, str]:
-    computed, *on = describe_run(spec, checked.inputs)
+def _computing(checked: Checked) -> dict[str, str]:
+    computed, *on = describe_run(checked)
     return {
         "compute": computed,
         "data": " ".join(on) or "none",

@@ -144,7 +144,7 @@ def to_table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
             continue
         try:
             arrays[name] = pa.array(cells)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):  # the last: whole numbers beyond 64 bits
             arrays[name] = _as_json(cells)
     return pa.table(arrays)
 

@@ -44,6 +44,7 @@ def test_the_main_experiment() -> None:
 
 def test_an_experiments_grid_is_replaced_not_merged() -> None:
     assert build("experiment=digits_svc", "workload.grid={C: [1, 2]}").workload.grid == {"C": [1, 2]}
+    assert build("experiment=digits_svc", "workload.grid={gamma: [1]}").workload.grid == {"gamma": [1]}
 
 
 def test_a_list_of_grids_is_replaced_too(tmp_path: Path) -> None:

@@ -125,11 +125,17 @@ def compose(prog: str, args: Sequence[str]) -> Composed | None:
 # Keys whose values are mappings of names of the user's own.
 _MAPPINGS = ("cluster.environment.variables", "site.storage.roots")
 
+# Likewise arguments of a function of the user's own; given as a whole they replace what an experiment says.
+_ARGUMENTS = ("workload.arguments.", "workload.parameters.", "workload.params.")
+
 
 def _addition(text: str) -> str:
-    """Let new names into a mapping, as if the user had typed the two pluses that Hydra wants for it."""
-    key = text.partition("=")[0]
-    return f"++{text}" if any(key == name or key.startswith(f"{name}.") for name in _MAPPINGS) else text
+    """Write what Hydra wants for a new name in a mapping, two pluses, and for a group without an option, a tilde."""
+    key, _, value = text.partition("=")
+    if key in OPEN_GROUPS and value == "null":  # Hydra knows null in a file, and on the command line only this
+        return f"~{key}"
+    new = key.startswith(_ARGUMENTS) or any(key == name or key.startswith(f"{name}.") for name in _MAPPINGS)
+    return f"++{text}" if new else text
 
 
 def _refuse_options_of_qsub(args: Sequence[str]) -> None:

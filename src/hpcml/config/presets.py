@@ -18,9 +18,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import ConfigTypeError
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, ConfigTypeError
 
 Path = tuple[str, ...]
+
+# Mappings of names of the user's own, which an experiment may have filled with others.
+_NAMES_OF_THE_USER = ("workload.arguments", "workload.grid", "workload.parameters", "workload.params")
 
 
 def drop_leaks(config: DictConfig, group: str, option: str | None, overrides: Sequence[str]) -> None:
@@ -50,14 +53,20 @@ def _preset(group: str, option: str) -> DictConfig:
     name = f"{group}/{option}"
     sources = GlobalHydra.instance().config_loader().get_sources()
     found = next(source.load_config(name).config for source in sources if source.is_config(name))
-    if "defaults" in found:
-        found = hydra.compose(name)[group]
     assert isinstance(found, DictConfig)
+    if any(_adds(entry) for entry in found.get("defaults", [])):
+        found = hydra.compose(name)[group]
     return found
 
 
+def _adds(entry: Any) -> bool:
+    """Tell whether an entry of a defaults list brings another file: one that overrides other groups does not."""
+    names = [entry] if isinstance(entry, str) else list(entry)
+    return not all(name == "_self_" or str(name).startswith("override ") for name in names)
+
+
 def replacing_lists(error: Exception, overrides: Sequence[str]) -> list[str]:
-    """Let a mapping on the command line replace a list, such as several grids, where Hydra refuses to merge.
+    """Let a mapping on the command line replace what Hydra refuses to merge it with: a list, or other names.
 
     Parameters
     ----------
@@ -75,6 +84,10 @@ def replacing_lists(error: Exception, overrides: Sequence[str]) -> list[str]:
         The error itself, if it is another.
     """
     cause = error.__cause__
+    if isinstance(cause, (ConfigAttributeError, ConfigKeyError)):
+        parent = str(cause.full_key).rpartition(".")[0]
+        if parent in _NAMES_OF_THE_USER:
+            return _replace(overrides, {parent})
     if not isinstance(cause, ConfigTypeError) or "Cannot merge" not in str(cause):
         raise error
     return _replace(overrides, {str(cause.full_key)})
@@ -130,7 +143,8 @@ def literal(text: str) -> str:
 
 
 def _class(node: Any) -> Any:
-    return node._get_node("_target_") if OmegaConf.is_dict(node) else None
+    # list(node): `in node` denies a key whose value is ???
+    return node._get_node("_target_") if OmegaConf.is_dict(node) and "_target_" in list(node) else None
 
 
 def _pairs(node: DictConfig, preset: DictConfig) -> Iterator[tuple[str, DictConfig, DictConfig]]:
@@ -148,7 +162,6 @@ def _differs(node: DictConfig, preset: DictConfig) -> bool:
 def _drop(node: DictConfig, preset: DictConfig, given: set[Path], path: Path) -> None:
     if _class(node) != _class(preset):
         for key in [str(key) for key in preset]:
-            # list(node): `in node` denies a key whose value is ???
             if key != "_target_" and key in list(node) and (*path, key) not in given:
                 del node[key]
     for key, below, original in list(_pairs(node, preset)):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hpcml.data import Blocks, Dataset
+from hpcml.errors import ConfigError
 from hpcml.parts import Parts
 
 if TYPE_CHECKING:
@@ -28,6 +29,23 @@ class Inputs:
     model: Any
     seed: int
     parts: Callable[[str], Parts] | None = None
+
+    def refuse(self, *names: str, what: str) -> None:
+        """Refuse data or a model where a workload would not look at it.
+
+        Parameters
+        ----------
+        *names : {"data", "model"}
+        what : str
+            The workload, for the message.
+
+        Raises
+        ------
+        ConfigError
+        """
+        for name in names:
+            if getattr(self, name) is not None:
+                raise ConfigError(f"{name}: {what} takes none", f"leave it out: {name}=null")
 
 
 @dataclass(frozen=True)

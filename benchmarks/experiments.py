@@ -1,0 +1,74 @@
+"""Write docs/experiments.md: every experiment, small, locally, on Slurm and on OpenPBS; what they gave, and who worked.
+
+Slurm is one of its own; OpenPBS is where HPCML_TEST_OPENPBS is a command that runs a line of shell on a host of it,
+which has hpcml. Names limit it to some experiments, and then nothing is written.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from startup import directory_of
+from tests.cluster import experiments
+from tests.cluster.beds import Bed, OpenPbsBed, SlurmBed
+from tests.cluster.experiments import Ran
+from tests.cluster.slurm import Slurm, available
+
+ROOT = Path(__file__).parent.parent
+
+PAGE = """# Experiments
+
+`hpcml run experiment=NAME`; with `size=small` each takes seconds. Written by `python benchmarks/experiments.py`: each
+one, small, in two worker processes of one machine, and in two worker jobs of one worker on each scheduler. "Equal"
+compares all metrics with the local run's, but for times and memory. The seconds are from the command to its end, with
+start, queue and imports, on a machine of 2 cores.
+
+"""
+
+# What is shown of the results, whichever of them an experiment has.
+SHOWN = ("best_score", "test_score", "score", "price", "inertia", "accuracy")
+
+
+def result(ran: Ran) -> str:
+    """Give a figure that says what came out."""
+    found = {name: ran.metrics[name] for name in SHOWN if isinstance(ran.metrics.get(name), float)}
+    return ", ".join(f"{name} {value:.6g}" for name, value in list(found.items())[:2])
+
+
+def row(name: str, beds: list[Bed]) -> str:
+    local = experiments.run(beds[0], name, *experiments.LOCAL)
+    cells = [
+        f"`{name}`",
+        str(local.record["units_total"]),
+        result(local),
+        f"{local.seconds:.0f} s, {local.workers} workers",
+    ]
+    for bed in beds:
+        ran = experiments.run(bed, name)
+        wrong = experiments.differences(ran.metrics, local.metrics)
+        told = "equal" if not wrong else f"differs: {'; '.join(wrong)}"
+        tasks = "+".join(str(job["tasks"]) for job in ran.record["jobs"])
+        cells.append(f"{told}; {ran.seconds:.0f} s, {tasks} tasks in {ran.jobs} jobs")
+    print(" | ".join(cells), flush=True)
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    missing, prefix = available(), os.environ.get("HPCML_TEST_OPENPBS")
+    if missing is not None or prefix is None:
+        sys.exit(missing or "set HPCML_TEST_OPENPBS to a command that runs a line of shell on a host that has OpenPBS")
+    names = sys.argv[1:] or experiments.NAMES
+    with Slurm() as slurm, directory_of(SlurmBed(slurm, "slurm")) as one, directory_of(OpenPbsBed(prefix)) as other:
+        rows = [row(name, [one, other]) for name in names]
+    heads = ["experiment", "units of work", "result", "local", "Slurm", "OpenPBS"]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads), *rows]
+    if names == experiments.NAMES:
+        (ROOT / "docs" / "experiments.md").write_text(PAGE + "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The experiments, small, on any scheduler and in the process beside it: what they gave, and who did the work."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks._corpus import archive
+from tests.cluster.beds import Bed
+
+from hpcml import fetch
+from hpcml.data.newsgroups import cache_file
+
+ROOT = Path(__file__).parents[2]
+NAMES = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+
+# Two jobs of one worker each, and both there at the start: or the first would do it all.
+TWO_JOBS = ("cluster.jobs=2", "cluster.ncpus=1", "cluster.mem=1500MB", "cluster.min_workers=2")
+LOCAL = ("cluster=local", "cluster.workers=2")
+
+# What a clock or a kernel says, and no two runs have in common.
+_MEASURED = re.compile(r"(_s|_per_s|seconds|memory|bytes\w*)$")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run of an experiment left."""
+
+    record: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    seconds: float
+
+    @property
+    def workers(self) -> int:
+        """How many workers have done something."""
+        return sum(count > 0 for count in self.record["tasks"].values())
+
+    @property
+    def jobs(self) -> int:
+        """How many worker jobs have."""
+        return sum(job["tasks"] > 0 for job in self.record["jobs"])
+
+
+def run(bed: Bed, name: str, *args: str) -> Ran:
+    """Run an experiment, small, to its end."""
+    extra: list[str] = []
+    if name == "newsgroups_grid":
+        home = bed.work / "newsgroups"
+        if not home.exists():
+            made = bed.work / "20news-bydate.tar.gz"
+            fetch.newsgroups(cache_file(str(home)), made.as_uri(), archive(made, train=400, test=40), print)
+        extra.append(f"data.data_home={home}")
+    where = LOCAL if "cluster=local" in args else (*bed.overrides, *TWO_JOBS)
+    began = time.monotonic()
+    code, out = bed.run("run", *where, f"scratch={bed.scratch}", f"experiment={name}", "size=small", *extra)
+    seconds = time.monotonic() - began
+    assert code == 0, f"{name} on {bed.name}: {out}"
+    record = bed.last("record.json")
+    assert record["units_done"] == record["units_total"], name
+    return Ran(record, json.loads(json.dumps(bed.last("metrics.json"))), seconds)
+
+
+def differences(one: Any, other: Any, where: str = "") -> list[str]:
+    """Name what two runs of the same experiment do not have in common, but for what was measured."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        found = []
+        for key in sorted({*one, *other}):
+            if not _MEASURED.search(key):
+                found += differences(one.get(key), other.get(key), f"{where}.{key}")
+        return found
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return [
+            text for n, pair in enumerate(zip(one, other, strict=True)) for text in differences(*pair, f"{where}[{n}]")
+        ]
+    if isinstance(one, float) and isinstance(other, (int, float)) and math.isclose(one, other, rel_tol=1e-9):
+        return []
+    return [] if one == other else [f"{where.lstrip('.')}: {one} and {other}"]

@@ -1,0 +1,96 @@
+"""Every experiment, small, in two worker jobs of a real scheduler: it gives what it gives locally."""
+
+from __future__ import annotations
+
+import pytest
+from tests.cluster import experiments
+from tests.cluster.beds import Bed
+
+on_real_ones = pytest.mark.parametrize("bed", ["slurm", "openpbs"], indirect=True)
+
+
+@on_real_ones
+@pytest.mark.parametrize("name", experiments.NAMES)
+def test_an_experiment_gives_the_same_everywhere(bed: Bed, name: str) -> None:
+    ran = experiments.run(bed, name)
+    assert ran.jobs == 2, ran.record["jobs"]
+    local = experiments.run(bed, name, *experiments.LOCAL)
+    assert local.workers == 2, local.record["tasks"]
+    assert experiments.differences(ran.metrics, local.metrics) == []
+
+
+# What a user may bring: each in a file of the working directory, where the workers must find it.
+OWN = """
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+
+def load(n=200):
+    rng = np.random.default_rng(0)
+    y = np.arange(n) % 2
+    return rng.normal(size=(n, 3)) + y[:, None], y
+
+class Shift(TransformerMixin, BaseEstimator):
+    def __init__(self, by=0.0): self.by = by
+    def fit(self, X, y=None): return self
+    def transform(self, X): return X + self.by
+
+class Threshold(ClassifierMixin, BaseEstimator):
+    def __init__(self, at=0.5): self.at = at
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+    def predict(self, X): return self.classes_[(X.mean(axis=1) > self.at).astype(int)]
+
+class Halves:
+    def get_n_splits(self, X=None, y=None, groups=None): return 2
+    def split(self, X, y=None, groups=None):
+        middle = len(X) // 2
+        first, second = np.arange(middle), np.arange(middle, len(X))
+        yield first, second
+        yield second, first
+
+def balanced(model, X, y):
+    right = model.predict(X) == y
+    return float(np.mean([right[y == label].mean() for label in np.unique(y)]))
+
+def area(width, height): return {"area": width * height}
+
+def study(client, data, power):
+    futures = client.map(lambda value: float(value) ** power, range(10))
+    return {"total": sum(client.gather(futures)), "samples": data.n_samples}
+"""
+
+SEARCH = (
+    "data=custom", "data._target_=own.load", "model=custom", "model._target_=hpcml.models.pipeline",
+    "+model.shift={_target_: own.Shift}", "+model.cut={_target_: own.Threshold}",
+    "workload.grid={shift__by: [0.0, 1.0], cut__at: [0.5, 1.5, 2.5]}", "workload.scoring=own.balanced",
+    "workload.cv={_target_: own.Halves}",
+)  # fmt: skip
+
+MAP = (
+    "workload=map", "data=null", "model=null", "workload.function=own.area",
+    "workload.parameters={width: [1, 2, 3], height: [5, 7]}",
+)  # fmt: skip
+
+PYTHON = (
+    "workload=python", "data=custom", "data._target_=own.load", "model=null", "workload.function=own.study",
+    "workload.params={power: 2}",
+)  # fmt: skip
+
+
+@on_real_ones
+def test_what_a_user_brings(bed: Bed) -> None:
+    (bed.work / "own.py").write_text(OWN)
+    code, out = bed.submit(*experiments.TWO_JOBS, *SEARCH)
+    assert code == 0, out
+    metrics = bed.last("metrics.json")
+    best = metrics["best_params"]
+    assert best["cut__at"] - best["shift__by"] == 0.5
+    assert (metrics["n_candidates"], metrics["n_folds"], metrics["n_failed_fits"]) == (6, 2, 0)
+    code, out = bed.submit(*experiments.TWO_JOBS, *MAP)
+    assert code == 0, out
+    assert bed.last("record.json")["units_done"] == 6
+    code, out = bed.submit(*experiments.TWO_JOBS, *PYTHON)
+    assert code == 0, out
+    metrics = bed.last("metrics.json")
+    assert (metrics["total"], metrics["samples"]) == (285.0, 200)

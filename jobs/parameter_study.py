@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 
-from hpcml import LocalSpec, Record, RunSpec, run
-from hpcml.workloads.map import Map
+from hpcml import LocalSpec, Map, Record, RunSpec, run
 
 
 def simulate(reorder: int, full: int, weeks: int, rng: np.random.Generator) -> dict[str, float]:

@@ -187,7 +187,7 @@ def _execute(spec: RunSpec, request: Request | None, current: _Run, console: Con
     checked = check(spec)
     inputs = replace(checked.inputs, parts=lambda name: Parts(current.paths.parts(name)))
     current.units.total, current.warnings = checked.units, checked.warnings
-    display.show_start(console, current.paths, describe_run(spec, inputs))
+    display.show_start(console, current.paths, describe_run(checked))
 
     def say(text: str) -> None:
         display.line(console, f"{time.strftime('%H:%M:%S')} {text}")
@@ -199,7 +199,7 @@ def _execute(spec: RunSpec, request: Request | None, current: _Run, console: Con
         display.show_cluster(console, cluster)
         with watching(cluster, current.units, console, current.paths.progress):
             try:
-                current.outcome = spec.workload.run(inputs, cluster.client, current.units)
+                current.outcome = checked.workload.run(inputs, cluster.client, current.units)
             except BaseException as error:
                 _save_what_there_is(spec, current, error)
                 if isinstance(error, Cancelled):

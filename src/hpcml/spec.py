@@ -5,7 +5,7 @@ Their defaults are the defaults of the configs; conf/ repeats none of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hpcml.errors import ConfigError
@@ -235,6 +235,8 @@ class RunSpec:
     size: str = "full"
     # how the fitted model is saved: skops, joblib (a pickle: load only your own) or none
     model_format: str = "skops"
+    # numbers of workers, such as [1, 2, 4]: the workload runs once with each, and how much faster it gets is told
+    scaling: list[int] | None = None
 
     def __post_init__(self) -> None:
         if self.model_format not in MODEL_FORMATS:
@@ -244,6 +246,23 @@ class RunSpec:
         if not 0 <= self.seed < 2**32:
             # numpy.random.RandomState accepts no other
             raise ConfigError(f"seed={self.seed}: must lie between 0 and {2**32 - 1}")
+        if self.scaling is not None:
+            self._settle_scaling(self.scaling)
+
+    def _settle_scaling(self, workers: list[int]) -> None:
+        """Refuse numbers that are none of workers, and have the workload wait for as many as the largest."""
+        asked = f"scaling={workers}"
+        if not workers or any(isinstance(count, bool) or not isinstance(count, int) or count < 1 for count in workers):
+            raise ConfigError(f"{asked}: must be numbers of workers, 1 or more", "for example scaling=[1,2,4]")
+        if len(set(workers)) < len(workers):
+            raise ConfigError(f"{asked}: {max(workers, key=workers.count)} is there twice", "name each number once")
+        if getattr(self.cluster, "adaptive", False):
+            raise ConfigError(
+                f"{asked} with cluster.adaptive=true: jobs whose workers rest would be deleted",
+                "use cluster.adaptive=false",
+            )
+        if isinstance(self.cluster, (BatchSpec, AttachSpec)):
+            self.cluster = replace(self.cluster, min_workers=max(self.cluster.min_workers or 1, *workers))
 
 
 def default_scratch(site: Site | None, cluster: ClusterSpec) -> str | None:

@@ -12,6 +12,9 @@ from hpcml.errors import ConfigError, nearest
 # Hydra's own keys beside _target_ (hydra.utils.instantiate).
 _HYDRA_KEYS = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_"}
 
+# Packages that hpcml is installed with on request: of pyproject.toml's optional dependencies.
+_EXTRAS = {"lightgbm", "xgboost"}
+
 
 def locate(path: str, key: str) -> Any:
     """Import what a dotted path names.
@@ -59,7 +62,9 @@ def _import(parts: list[str], key: str, path: str) -> tuple[Any, int]:
             if error.name == name:
                 raise ConfigError(
                     f"{key}={path}: there is no module '{name}'",
-                    "install its package, or start hpcml in the directory that holds the file",
+                    f"pip install 'hpcml[{name}]'"
+                    if name in _EXTRAS
+                    else "install its package, or start hpcml in the directory that holds the file",
                 ) from error
             raise ConfigError(f"{key}={path}: importing '{name}' failed: {error}") from error
         except (Exception, SystemExit) as error:

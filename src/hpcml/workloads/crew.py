@@ -100,7 +100,8 @@ class Crew:
                         else:
                             yield self._finish(unit[0], self.result(future, unit[0], failed))
         finally:
-            self.client.cancel(list(sent))
+            if sent:
+                self.client.cancel(list(sent))
 
     def submit(self, function: Callable[..., Any], *args: Any, priority: int = 0) -> Future[Any]:
         """Send what is no unit by itself; of what can begin, that of the highest priority does."""

@@ -7,6 +7,8 @@ import resource
 import sys
 from pathlib import Path
 
+from hpcml.units import format_size
+
 
 def peak() -> int:
     """Give the peak resident memory of this process, in bytes.
@@ -28,14 +30,5 @@ def show(peaks: dict[str, int]) -> str:
     """Say in one line how much the largest worker and the head have used."""
     workers = [peak for name, peak in peaks.items() if name != "head"]
     which = f"largest of {len(workers)} workers" if len(workers) > 1 else "worker"
-    most = f"{size(max(workers))} of the {which}, " if workers else ""
-    return f"{most}{size(peaks['head'])} of the head"
-
-
-def size(number: int) -> str:
-    """Write a number of bytes.
-
-    >>> size(123_456), size(123_456_789)
-    ('121kB', '118MB')
-    """
-    return f"{number / 1024**2:.0f}MB" if number >= 10 * 1024**2 else f"{number / 1024:.0f}kB"
+    most = f"{format_size(max(workers))} of the {which}, " if workers else ""
+    return f"{most}{format_size(peaks['head'])} of the head"

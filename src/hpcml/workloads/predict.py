@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcml.data import Dataset, in_blocks, in_memory, load
 from hpcml.errors import ConfigError, WorkloadError, nearest
+from hpcml.units import format_size
 from hpcml.workloads import memory, predictions, summary, sums
 from hpcml.workloads.base import Inputs, Outcome, Units
 from hpcml.workloads.checks import check_data, check_model, check_values
@@ -209,7 +210,7 @@ def _summary(metrics: Mapping[str, Any]) -> dict[str, str]:
     lines = {
         "predictions": f"{metrics['n_samples']} samples in {blocks} block{'s' if blocks > 1 else ''}, "
         f"{metrics['rows_per_s']:.0f} a second, "
-        + (f"{memory.size(written)} in tables/{_TABLE}" if written else "not written"),
+        + (f"{format_size(written)} in tables/{_TABLE}" if written else "not written"),
     }
     if "score" in metrics:
         lines[metrics["scoring"]] = f"{metrics['score']:.4f}"

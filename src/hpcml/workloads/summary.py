@@ -44,10 +44,15 @@ def summarise(metrics: Mapping[str, Any], split: Split) -> dict[str, str]:
         else f"cv {metrics['chosen_by']}": f"{metrics['best_score']:.4f} (sd {metrics['best_score_std']:.4f}), "
         f"best of {metrics['n_candidates']} candidates x {metrics['n_folds']} folds",
     }
-    for name, score in (metrics.get("test_scores") or {}).items():
-        label = "test score" if name == "score" else f"test {name}"
-        lines[label] = f"{score:.4f} on {len(split.X_test)} held-out samples"
-    return lines
+    return lines | test_lines(metrics.get("test_scores"), split)
+
+
+def test_lines(scores: Mapping[str, float] | None, split: Split) -> dict[str, str]:
+    """Write the lines about the held-out samples."""
+    return {
+        "test score" if name == "score" else f"test {name}": f"{score:.4f} on {len(split.X_test)} held-out samples"
+        for name, score in (scores or {}).items()
+    }
 
 
 def name(model: Any) -> str:

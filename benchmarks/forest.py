@@ -1,0 +1,55 @@
+"""One forest of 800 trees: scikit-learn alone, on threads, on processes (loky), on joblib's Dask backend, and hpcml."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import joblib
+from _compare import compare
+from sklearn.datasets import load_digits
+from sklearn.ensemble import RandomForestClassifier
+
+from hpcml import Dataset, LocalSpec
+from hpcml.cluster.local import open_local
+from hpcml.logs import run_log
+from hpcml.runs import RunPaths
+from hpcml.workloads.base import Inputs, Units
+from hpcml.workloads.estimator import FitEstimator
+
+WORKERS = 2
+TREES = 800
+
+
+def main() -> None:
+    X, y = load_digits(return_X_y=True)
+    model = RandomForestClassifier(TREES, random_state=0)
+    inputs = Inputs(Dataset(X=X, y=y), model, 0)
+    workload = FitEstimator(test_size=None)
+
+    def fit(n_jobs: int | None = None) -> None:
+        RandomForestClassifier(TREES, random_state=0, n_jobs=n_jobs).fit(X, y)
+
+    def loky() -> None:
+        with joblib.parallel_config("loky"):
+            fit(WORKERS)
+
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        run_log(RunPaths(Path(directory)).log),
+        open_local(LocalSpec(workers=WORKERS), RunPaths(Path(directory))) as cluster,
+    ):
+
+        def dask() -> None:
+            with joblib.parallel_config("dask", client=cluster.client, scatter=[X, y]):
+                fit(-1)
+
+        def hpcml() -> None:
+            workload.run(inputs, cluster.client, Units(workload.check(inputs)))
+
+        ways = {"serial": fit, "threads": lambda: fit(WORKERS), "loky": loky, "joblib dask": dask, "hpcml": hpcml}
+        compare(f"a forest of {TREES} trees on digits", ways, base="joblib dask", cores=WORKERS)
+
+
+if __name__ == "__main__":
+    main()

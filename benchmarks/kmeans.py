@@ -1,0 +1,77 @@
+"""Ten iterations of k-means from the same centres: ours over blocks, dask_ml's, and scikit-learn's in one process.
+
+The samples lie where they are needed before the clock starts: on the workers, or in the process.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+
+import dask_ml.cluster
+import numpy as np
+import sklearn.cluster
+from _compare import compare
+from sklearn.datasets import make_blobs
+from threadpoolctl import threadpool_limits
+
+from hpcml import Dataset, LocalSpec
+from hpcml.cluster.local import open_local
+from hpcml.data import in_blocks
+from hpcml.logs import run_log
+from hpcml.runs import RunPaths
+from hpcml.workloads import lloyd
+from hpcml.workloads.base import Units
+from hpcml.workloads.clusters import Clusters
+from hpcml.workloads.kept import Kept
+from hpcml.workloads.kmeans import KMeans
+from hpcml.workloads.lloyd import Facts
+from hpcml.workloads.stacked import stack
+
+WORKERS = 2
+ROWS, FEATURES, CLUSTERS, ITERATIONS = 1_000_000, 10, 8, 10
+
+
+def main() -> None:
+    X, _ = make_blobs(ROWS, FEATURES, centers=CLUSTERS, cluster_std=5.0, random_state=0)
+    init = X[:CLUSTERS].copy()
+    workload = KMeans(n_clusters=CLUSTERS, init=init, max_iter=ITERATIONS, tol=0)
+    found: dict[str, np.ndarray] = {}
+
+    def serial(threads: int) -> None:
+        with threadpool_limits(threads), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it has not converged
+            model = sklearn.cluster.KMeans(CLUSTERS, init=init, n_init=1, max_iter=ITERATIONS, tol=0)
+            found["serial"] = model.fit(X).cluster_centers_
+
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        run_log(RunPaths(Path(directory)).log),
+        open_local(LocalSpec(workers=WORKERS), RunPaths(Path(directory))) as cluster,
+    ):
+        units = Units(0)
+        kept = Kept(cluster.client, units, in_blocks(Dataset(X=X)), lloyd.read, Facts.of)
+        of_all = Facts.of_all(kept.facts)
+        lazy = stack(kept.futures, [(facts.n, FEATURES) for facts in kept.facts], X.dtype)
+
+        def hpcml() -> None:
+            clusters = Clusters(of_all, {}, None, [])
+            workload.iterate(kept, init - of_all.mean, clusters, units)
+            found["hpcml"] = clusters.centres
+
+        def dask() -> None:
+            with cluster.client.as_current(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model = dask_ml.cluster.KMeans(CLUSTERS, init=init, max_iter=ITERATIONS, tol=1e-300)
+                found["dask_ml"] = model.fit(lazy).cluster_centers_
+
+        ways = {"serial": lambda: serial(1), "2 threads": lambda: serial(2), "dask_ml": dask, "hpcml": hpcml}
+        title = f"k-means, {ITERATIONS} iterations, {ROWS} x {FEATURES}, k={CLUSTERS}"
+        compare(title, ways, base="dask_ml", cores=WORKERS)
+    for name, centres in found.items():
+        print(f"{name:<12} centres differ from serial's by {np.abs(centres - found['serial']).max():.1e} at most")
+
+
+if __name__ == "__main__":
+    main()

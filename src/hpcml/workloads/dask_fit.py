@@ -1,0 +1,206 @@
+"""One fit of an estimator that takes Dask arrays, on blocks that lie on the workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hpcml.data import Dataset, in_blocks
+from hpcml.data.blocks import Block
+from hpcml.errors import ConfigError, DataError, WorkloadError
+from hpcml.workloads import dask_models, summary, sums
+from hpcml.workloads.base import Inputs, Outcome, Units
+from hpcml.workloads.checks import check_model
+from hpcml.workloads.dask_models import Predictor
+from hpcml.workloads.kept import Kept
+from hpcml.workloads.stacked import stack
+from hpcml.workloads.sums import Part, Score
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+@dataclass(kw_only=True)
+class DaskFit:
+    """Fit an estimator of dask_ml, xgboost.dask or lightgbm on all workers at once, and score it.
+
+    Parameters
+    ----------
+    test_size : float or None
+        The share of each block's samples held out for the score, 0 to 1; None or 0: the training samples are scored.
+        Without a score nothing is held out.
+    scoring : None, False, str or callable
+        As :func:`hpcml.workloads.sums.resolve` takes it. None: accuracy of classifiers, r2 of regressors, else none.
+    rows : int or None
+        Of a block, for data in memory; data that comes in blocks has its own.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range.
+    """
+
+    test_size: float | None = 0.25
+    scoring: Any = None
+    rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.test_size is not None and not (isinstance(self.test_size, (int, float)) and 0 <= self.test_size < 1):
+            raise ConfigError(f"workload.test_size={self.test_size}: must lie between 0 and 1, for example 0.25")
+        if self.rows is not None and (not isinstance(self.rows, int) or isinstance(self.rows, bool) or self.rows < 1):
+            raise ConfigError(f"workload.rows={self.rows}: must be a whole number, 1 or more")
+
+    def check(self, inputs: Inputs) -> int:
+        """Refuse estimators that do not take Dask arrays, and data that does not suit; count the units."""
+        model, data = inputs.model, inputs.data
+        if model is None:
+            raise ConfigError("model: there is none to fit", "for example model=dask_logistic, xgboost or lightgbm")
+        check_model(model)
+        dask_models.check_kind(model)
+        if data is None:
+            raise ConfigError("data: there is nothing to fit on", "for example data=classification")
+        blocks = in_blocks(data, self.rows)
+        if not blocks.has_target and dask_models.has_target(model):
+            kind = type(model).__name__
+            raise DataError(f"{blocks.name}: {kind} needs a target, and there is none", "name it: data.target=COLUMN")
+        if isinstance(data, Dataset):
+            dask_models.check_samples(data, model)
+            if dask_models.has_classes(model):
+                dask_models.check_classes(np.unique(data.y), model, data.name)
+        return len(blocks) * (1 + (self._score(model) is not None)) + 1
+
+    def _score(self, model: Any) -> Score | None:
+        if self.scoring is None and dask_models.has_target(model):
+            return Score("accuracy" if dask_models.has_classes(model) else "r2")
+        score = sums.resolve(self.scoring, model)
+        if score is not None and not dask_models.has_target(model):
+            raise ConfigError(
+                f"workload.scoring={score.name}: {summary.name(model)} predicts nothing to compare with a target",
+                "use workload.scoring=null",
+            )
+        return score
+
+    def describe(self, inputs: Inputs) -> str:
+        """Say what will be computed."""
+        return f"one fit of {summary.name(inputs.model)} on all workers"
+
+    def run(self, inputs: Inputs, client: Client, units: Units) -> Outcome:
+        """Read the blocks, fit on the arrays that they make, and score the model block by block."""
+        assert inputs.data is not None  # check() refuses it
+        blocks, model, score = in_blocks(inputs.data, self.rows), inputs.model, self._score(inputs.model)
+        began, test_size = time.monotonic(), (self.test_size or 0.0) if score is not None else 0.0
+        kept = Kept(client, units, blocks, _parted, _Facts.of, model, test_size, inputs.seed)
+        classes = self._check_read(kept, model, blocks.name)
+        X, y = _arrays(kept)
+        metrics: dict[str, Any] = {
+            "n_samples": len(X),
+            "n_features": X.shape[1],
+            "n_held_out": sum(facts.n_test for facts in kept.facts) if test_size else 0,
+            "read_s": time.monotonic() - began,
+        }
+        began = time.monotonic()
+        try:
+            fitted = dask_models.fit(model, X, y, client)
+        except Exception as error:
+            raise WorkloadError(f"{summary.name(model)}: the fit failed: {type(error).__name__}: {error}") from error
+        metrics["fit_s"] = time.monotonic() - began
+        outcome = Outcome(metrics, model=fitted, warnings=kept.memory_note(), summary=_summary(metrics))
+        units.so_far = lambda: outcome
+        units.finish("fit", metrics)
+        if score is None:
+            return outcome
+        predictor = fitted if score.scorer is not None else Predictor(fitted, classes)
+        parts = [part for part in kept.each("score", _part, score, predictor) if part is not None]
+        metrics |= {"scoring": score.name, "score": score.of(parts)}
+        return replace(outcome, metrics=metrics, summary=_summary(metrics))
+
+    def _check_read(self, kept: Kept, model: Any, name: str) -> Any:
+        """Check what could not be known before all blocks were read; give the classes."""
+        widths = [facts.shape[1] for facts in kept.facts]
+        odd = [number for number, width in enumerate(widths) if width != widths[0]]
+        if odd:
+            raise WorkloadError(f"{name}: block {odd[0]} has {widths[odd[0]]} features, block 0 has {widths[0]}")
+        if not dask_models.has_classes(model):
+            return None
+        try:
+            classes = np.unique(np.concatenate([facts.classes for facts in kept.facts]))
+            dask_models.check_classes(classes, model, name)
+            dask_models.check_each([facts.classes for facts in kept.facts], classes, model, name)
+        except TypeError as error:
+            raise WorkloadError(
+                f"{name}: the target mixes types: {error}", "make it all text or all numbers"
+            ) from error
+        except DataError as error:
+            raise WorkloadError(error.message, *error.hints) from None
+        return classes
+
+
+def _parted(block: Block, number: int, model: Any, test_size: float, seed: int) -> tuple[Any, ...]:
+    """Read a block, and part it; runs on a worker.
+
+    Returns
+    -------
+    tuple
+        Samples and target to train on, those that are held out, and the classes to train on.
+    """
+    data = block.load()
+    dask_models.check_samples(data, model)
+    X = data.X if data.X.dtype.kind == "f" else data.X.astype(np.float64)
+    y: Any = data.y if dask_models.has_target(model) else None
+    if y is not None and y.dtype.kind == "b":
+        y = y.astype(np.int8)
+    held = np.zeros(len(X), dtype=bool)
+    count = round(test_size * len(X))
+    if count == len(X):
+        raise DataError(f"{data.name}: all of its {count} samples would be held out", "take larger blocks")
+    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
+    held[generator.choice(len(X), size=count, replace=False)] = True
+    if y is None:
+        return X, None, X[:0], None, np.array([])
+    classes = np.unique(y[~held]) if dask_models.has_classes(model) else np.array([])
+    return (X[~held], y[~held], X[held], y[held], classes) if count else (X, y, X, y, classes)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """Of a block that is parted: the shape of what is trained on, the types, samples that are scored, the classes."""
+
+    shape: tuple[int, int]
+    types: tuple[Any, Any]
+    n_test: int
+    classes: Any
+
+    @classmethod
+    def of(cls, held: tuple[Any, ...]) -> _Facts:
+        X, y, X_test, _, classes = held
+        return cls(X.shape, (X.dtype, None if y is None else y.dtype), len(X_test), classes)
+
+
+def _arrays(kept: Kept) -> tuple[Any, Any]:
+    """Make Dask arrays of what is trained on; of each block only what is scored is kept besides."""
+    facts = kept.facts
+    X = stack(kept.items(0), [one.shape for one in facts], np.result_type(*(one.types[0] for one in facts)))
+    y = None
+    if facts[0].types[1] is not None:
+        y = stack(kept.items(1), [one.shape[:1] for one in facts], np.result_type(*(one.types[1] for one in facts)))
+    kept.futures = kept.items(slice(2, 4))
+    return X, y
+
+
+def _part(held: tuple[Any, Any], _: int, score: Score, model: Any) -> Part | None:
+    """Score what is held out of a block; runs on a worker."""
+    X, y = held
+    return score.part(model, X, y) if len(X) else None
+
+
+def _summary(metrics: Mapping[str, Any]) -> dict[str, str]:
+    shape = f"{metrics['n_samples']} samples x {metrics['n_features']} features"
+    lines = {"fit": f"{metrics['fit_s']:.3g} s on {shape}"}
+    if "score" in metrics:
+        on = f"{metrics['n_held_out']} held-out" if metrics["n_held_out"] else "the training"
+        lines[metrics["scoring"]] = f"{metrics['score']:.4f} on {on} samples"
+    return lines

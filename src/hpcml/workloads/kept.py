@@ -1,0 +1,238 @@
+"""Blocks that are read once and kept on the workers, for what passes over the data again and again."""
+
+from __future__ import annotations
+
+import math
+import operator
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hpcml.data import Blocks
+from hpcml.errors import HpcmlError, WorkloadError
+from hpcml.workloads.base import Units
+from hpcml.workloads.crew import Crew
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+# A task gets no more blocks at once than fill this share of its worker's memory, for each of its threads: they may have
+# to come back from disk first.
+_SHARE = 0.25
+
+
+class Kept:
+    """Blocks on the workers, each the result of a task: it is made again if the workers that hold it die.
+
+    If they do not fit into the workers' memory, Dask moves some of them to the workers' disks.
+
+    Parameters
+    ----------
+    client : Client
+    units : Units
+        Every block of every pass is a unit.
+    blocks : Blocks
+    make : callable
+        Called on a worker with a block, its number, and the arguments; gives what is kept of it.
+    facts : callable
+        Called on a worker with what is kept; gives what the head needs to know of it. It is small.
+    *args : object
+
+    Attributes
+    ----------
+    futures : list of Future
+        Of what is kept, in the blocks' order.
+    facts : list of object
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        units: Units,
+        blocks: Blocks,
+        make: Callable[..., Any],
+        facts: Callable[[Any], Any],
+        *args: Any,
+    ) -> None:
+        self._client, self._units = client, units
+        # a unit is a block, but a task has many of them: so the crew counts for itself
+        self._crew = Crew(client, Units(0))
+        self.futures: list[Future[Any]] = []
+        self._sizes: list[int] = []
+        found: dict[int, Any] = {}
+
+        def todo() -> Iterator[tuple[str, tuple[Any, ...]]]:
+            for number in range(len(blocks)):
+                self.futures.append(self._crew.submit(make, blocks.block(number), number, *args))
+                yield str(number), (facts, self.futures[-1])
+
+        for number, (size, fact) in self._crew.each(_look, todo()):
+            found[int(number)] = (size, fact)
+            units.finish(f"read block {number}", fact)
+        self._sizes = [found[number][0] for number in range(len(blocks))]
+        self.facts = [found[number][1] for number in range(len(blocks))]
+
+    def __len__(self) -> int:
+        return len(self.futures)
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(self._sizes)
+
+    def each(
+        self, name: str, function: Callable[..., Any], *args: Any, own: Mapping[int, Any] | None = None
+    ) -> Iterator[Any]:
+        """Pass over the blocks; give their results in the blocks' order.
+
+        A worker does its blocks in few tasks, because a task costs milliseconds. Every block is a unit still, and
+        what comes of it does not depend on the blocks that it is done with.
+
+        Parameters
+        ----------
+        name : str
+            The units are called so, and of which block they are.
+        function : callable
+            Called on a worker with a block, its number, the arguments, and what is its own.
+        own : mapping of int to object, or None
+            Arguments of single blocks; the others are left out. None: all blocks, which have none of their own.
+
+        Raises
+        ------
+        WorkloadError
+            If a block fails.
+        """
+        numbers = sorted(range(len(self)) if own is None else own)
+        if sum(getattr(value, "nbytes", 0) for value in args) > 100_000:
+            args = tuple(self._crew.share(value) if hasattr(value, "nbytes") else value for value in args)
+        todo = (
+            (
+                f"{name}, {len(some)} blocks from {some[0]}",
+                (
+                    function,
+                    name,
+                    [(number, () if own is None else (own[number],)) for number in some],
+                    len(some),
+                    *(self.futures[number] for number in some),
+                    *args,
+                ),
+            )
+            for some in self._together(numbers)
+        )
+        waiting: dict[int, Any] = {}
+        ahead = iter(numbers)
+        following = next(ahead, None)
+        for _, results in self._crew.each(_several, todo):
+            for number, result in results:
+                self._units.finish(f"{name}, block {number}", result)
+                waiting[number] = result
+            while following is not None and following in waiting:
+                yield waiting.pop(following)
+                following = next(ahead, None)
+
+    def items(self, item: Any) -> list[Future[Any]]:
+        """Give futures of an item, or a slice of items, of each thing that is kept."""
+        return [self._crew.submit(operator.getitem, future, item) for future in self.futures]
+
+    def call(self, key: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Do one unit that is about none of the blocks, on some worker."""
+        result = self._crew.call(key, function, *args)
+        self._units.finish(key, result)
+        return result
+
+    def _together(self, numbers: Sequence[int]) -> list[list[int]]:
+        """Put blocks together that one thread of a worker will do; blocks move to workers that have too few."""
+        workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        threads = {address: worker["nthreads"] for address, worker in sorted(workers.items())}
+        if not threads:  # all have just died; others come
+            return [[number] for number in numbers]
+        homes = self._homes(threads)
+        found: list[list[int]] = []
+        for address, share in threads.items():
+            mine = [number for number in numbers if homes[number] == address]
+            most = _SHARE * (workers[address]["memory_limit"] or math.inf) / share
+            found += _cut(mine, max(1, math.ceil(len(mine) / share)), self._sizes, most)
+        return found
+
+    def _homes(self, threads: Mapping[str, int]) -> list[str]:
+        """Say on which worker each block is, after some were sent to workers that hold fewer than their share."""
+        holders = self._client.who_has(self.futures)
+        homes: list[str | None] = []
+        for future in self.futures:
+            there = sorted(set(holders.get(future.key) or ()) & set(threads))
+            homes.append(there[0] if there else None)
+        fair = {address: len(self) * share / sum(threads.values()) for address, share in threads.items()}
+        held = {address: homes.count(address) for address in threads}
+        settled: list[str] = []
+        for number, home in enumerate(homes):
+            place = home
+            if home is None or held[home] >= fair[home] + 1:
+                poorest = min(threads, key=lambda address: held[address] - fair[address])
+                if home is None:  # lost, and made again wherever that is
+                    place = poorest
+                    held[place] += 1
+                elif held[poorest] <= fair[poorest] - 1:  # less than a block is not worth the sending
+                    place = poorest
+                    held[home] -= 1
+                    held[place] += 1
+                    self._move(number, place)
+            assert place is not None
+            settled.append(place)
+        return settled
+
+    def _move(self, number: int, address: str) -> None:
+        self.futures[number] = self._client.submit(
+            _moved, self.futures[number], key=f"moved-{uuid.uuid4().hex}", workers=[address], allow_other_workers=True
+        )
+
+    def memory_note(self) -> list[str]:
+        """Say so if the blocks do not fit into the workers' memory."""
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        limits = [worker["memory_limit"] for worker in workers]
+        if not limits or None in limits or 0 in limits or self.n_bytes <= 0.6 * sum(limits):
+            return []
+        return [
+            f"the blocks take {self.n_bytes / 1024**3:.1f}GB, and the workers have {sum(limits) / 1024**3:.1f}GB: "
+            "some are on their disks, which is slow; more or larger workers would help"
+        ]
+
+
+def _cut(numbers: Sequence[int], count: int, sizes: Sequence[int], most: float) -> Iterator[list[int]]:
+    """Cut into pieces of so many blocks, or fewer where they are larger than most bytes together."""
+    piece: list[int] = []
+    for number in numbers:
+        if piece and (len(piece) == count or sum(sizes[other] for other in piece) + sizes[number] > most):
+            yield piece
+            piece = []
+        piece.append(number)
+    if piece:
+        yield piece
+
+
+def _look(facts: Callable[[Any], Any], held: Any) -> tuple[int, Any]:
+    return _n_bytes(held), facts(held)
+
+
+def _n_bytes(held: Any) -> int:
+    if isinstance(held, Collection) and not hasattr(held, "nbytes"):
+        return sum(map(_n_bytes, held))
+    return int(getattr(held, "nbytes", 0))
+
+
+def _several(
+    function: Callable[..., Any], name: str, owns: Sequence[tuple[int, tuple[Any, ...]]], count: int, *rest: Any
+) -> list[tuple[int, Any]]:
+    """Do several blocks of a pass; runs on a worker."""
+    held, args = rest[:count], rest[count:]
+    done = []
+    for (number, own), block in zip(owns, held, strict=True):
+        try:
+            done.append((number, function(block, number, *args, *own)))
+        except HpcmlError:
+            raise
+        except Exception as error:
+            raise WorkloadError(f"{name}, block {number}: {type(error).__name__}: {error}") from error
+    return done
+
+
+def _moved(value: Any) -> Any:
+    return value

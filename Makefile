@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 
-.PHONY: run test test-oldest test-docker check bench clean
+.PHONY: run test test-experiments test-oldest test-docker check bench clean
 
 run: $(VENV)/.runtime
 	$(BIN)/hpcml run experiment=digits_svc
@@ -12,6 +12,11 @@ run: $(VENV)/.runtime
 test: $(VENV)/.dev $(VENV)/.texts
 	.ci/slurm
 	.ci/tests $(BIN)/python
+
+# Every experiment, small, in jobs of a scheduler.
+test-experiments: $(VENV)/.dev
+	.ci/slurm
+	$(BIN)/python -m pytest tests/cluster/test_experiments.py --durations=5
 
 # What computes, with the oldest scikit-learn that hpcml takes, and a SciPy of its time.
 test-oldest: $(OLDEST)/.dev

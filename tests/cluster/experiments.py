@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from tests.cluster.beds import Bed
 
 from hpcml import fetch
 from hpcml.data.newsgroups import cache_file
+from hpcml.workloads.base import MEASURED
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
@@ -26,9 +26,6 @@ LOCAL = ("cluster=local", "cluster.workers=2")
 
 # Smaller still, these would be done by the first worker before the second has imported what it needs.
 MORE = {"predict_large": ("data.times=1000", "data.rows=50000")}
-
-# What a clock or a kernel says, and no two runs have in common.
-_MEASURED = re.compile(r"(_s|_per_s|seconds|memory|bytes\w*)$")
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ def differences(one: Any, other: Any, where: str = "") -> list[str]:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         found = []
         for key in sorted({*one, *other}):
-            if not _MEASURED.search(key):
+            if not key.endswith(MEASURED):
                 found += differences(one.get(key), other.get(key), f"{where}.{key}")
         return found
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):

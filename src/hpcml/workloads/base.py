@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
+# How the names of metrics end that were measured, times, rates and memory: no two runs have them in common.
+MEASURED = ("_s", "_memory")
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What a workload computes on and with.
@@ -55,7 +59,7 @@ class Outcome:
     Parameters
     ----------
     metrics : mapping
-        Numbers, texts, lists and mappings; becomes metrics.json.
+        Numbers, texts, lists and mappings; becomes metrics.json. What was measured ends in one of :data:`MEASURED`.
     tables : mapping of str to (mapping of str to list)
         Tables by name, each a mapping of column name to values of equal length; each becomes a Parquet and a CSV file.
     model : estimator or None

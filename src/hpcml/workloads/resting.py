@@ -44,8 +44,9 @@ class Part(Client):  # type: ignore[misc]  # distributed has no types
 
     def scheduler_info(self, *args: Any, **kwargs: Any) -> Any:
         info = super().scheduler_info(*args, **kwargs)
-        active = {address: worker for address, worker in info["workers"].items() if address in self._active}
-        return {**info, "workers": active}
+        if self.asynchronous:  # then Dask tells of no worker
+            return info
+        return {**info, "workers": {address: of for address, of in _workers(self).items() if address in self._active}}
 
     def replicate(self, futures: Any, n: int | None = None, workers: Any = None, **kwargs: Any) -> Any:
         return super().replicate(futures, n, list(self._active) if workers is None else workers, **kwargs)
@@ -104,7 +105,7 @@ class Resting:
 
     def _settle(self) -> None:
         """Let go those that died, take others for them, and have all others rest, those too that have just come."""
-        workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        workers = _workers(self._client)
         there = sorted(workers, key=lambda address: _natural(str(workers[address]["name"])))
         stayed = [address for address in self.active if address in workers]
         self.lost += len(self.active) - len(stayed)
@@ -119,7 +120,7 @@ class Resting:
     def _await(self, addresses: set[str], status: str) -> None:
         deadline = time.monotonic() + _PATIENCE
         while time.monotonic() < deadline:
-            workers: Mapping[str, Any] = self._client.scheduler_info(n_workers=-1)["workers"]
+            workers = _workers(self._client)
             if all(workers[address]["status"] == status for address in addresses & set(workers)):
                 return
             time.sleep(0.02)
@@ -128,6 +129,12 @@ class Resting:
     def _wake(self, addresses: set[str]) -> None:
         if addresses and self._client.status == "running":
             self._client.run(_wake, workers=sorted(addresses), on_error="ignore")
+
+
+def _workers(client: Client) -> Mapping[str, Any]:
+    """Ask for all workers, by address; Client.scheduler_info loses them when another thread, or its timer, asks too."""
+    found: Mapping[str, Any] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+    return found
 
 
 def _natural(name: str) -> list[Any]:

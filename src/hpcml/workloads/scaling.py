@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcml.errors import WorkloadError
 from hpcml.files import plain
-from hpcml.workloads.base import Inputs, Outcome, Units, Workload
+from hpcml.workloads.base import MEASURED, Inputs, Outcome, Units, Workload
 from hpcml.workloads.resting import Resting
 
 if TYPE_CHECKING:
@@ -97,8 +97,10 @@ class Scaling:
             raise WorkloadError(f"there are no {count} workers any more", "their logs say why") from error
         resting = Resting(client, count)
         with resting as part:
-            # what it takes to import is no part of the workload, and each worker does it once only
-            client.run(_ready, (self.workload, inputs.model), workers=list(resting.active), on_error="ignore")
+            # imports are no part of the workload: those of each worker, and of the scheduler, which unpickles tasks too
+            needed = self.workload, inputs.model
+            client.run(_ready, needed, workers=list(resting.active), on_error="ignore")
+            part.submit(_ready, needed, pure=False).result()
             threads = sum(part.nthreads().values())
             busy, began = _busy(client), time.monotonic()
             outcome = self.workload.run(inputs, part, units)
@@ -211,8 +213,8 @@ def _doubts(points: Sequence[Point]) -> list[str]:
 
 
 def _results(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out times, whose names end in _s; plain, for NaN is not equal to itself."""
-    return {name: plain(value) for name, value in metrics.items() if not name.endswith("_s")}
+    """Leave out what was measured; plain, for NaN is not equal to itself."""
+    return {name: plain(value) for name, value in metrics.items() if not name.endswith(MEASURED)}
 
 
 def _figure(columns: Mapping[str, list[Any]]) -> Any:

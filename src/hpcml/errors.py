@@ -124,3 +124,23 @@ def nearest(word: str, choices: Iterable[str], most: int = 3) -> str:
     if close:
         return "nearest: " + ", ".join(folded[name] for name in close)
     return "choices: " + ", ".join(names)
+
+
+def check_whole(key: str, value: Any, *, least: int = 1, none: bool = False) -> None:
+    """Refuse what is no whole number, or too small a one.
+
+    Parameters
+    ----------
+    key : str
+        What the user would type, for the message.
+    none : bool
+        Whether None will do.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if value is None and none:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{key}={value}: must be a whole number, {least} or more")

@@ -62,7 +62,7 @@ def newsgroups(path: Path, url: str, sha256: str, say: Say) -> None:
     if len(sha256) != 64 or not set(sha256.lower()) <= set("0123456789abcdef"):
         raise ConfigError(f"--sha256 {sha256}: not 64 hexadecimal digits", "sha256sum ARCHIVE prints them")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         with replacing(path) as aside:
             aside.touch()  # a directory that cannot be written shows now, not after the download
             archive = _download(url, say)
@@ -72,6 +72,7 @@ def newsgroups(path: Path, url: str, sha256: str, say: Say) -> None:
             cache = {name: _bunch(messages, top, url, path.parent) for name, top in _SUBSETS.items()}
             say("writing the cache")
             aside.write_bytes(zlib.compress(pickle.dumps(cache)))
+            aside.chmod(aside.stat().st_mode & ~0o022)  # a pickle that others can write is not read
     except OSError as error:
         raise HpcmlError(
             f"{path}: cannot be written: {error.strerror or error}", "choose another place: --data-home DIR"

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,36 @@ def tail(path: Path, lines: int = 8) -> list[str]:
     except OSError:
         return []
     return [f"the end of {path}:", *(f"  {line}" for line in last)] if last else []
+
+
+def others(path: Path, *, root: bool = False) -> tuple[str, str] | None:
+    """Say why a file may be another user's work, to ask before what it holds may run code.
+
+    Parameters
+    ----------
+    root : bool
+        Whether root's files are as good as one's own.
+
+    Returns
+    -------
+    tuple of str, or None
+        What is wrong, to follow the file's name in a message, and what to type; None: only this user can have written
+        it, as far as the file and its directory tell.
+    """
+    path = path.resolve()
+    file, directory = path.stat(), path.parent.stat()
+    if file.st_uid != os.geteuid() and not (root and file.st_uid == 0):
+        return "is another user's", f"if you trust who wrote it, make it yours: cp {path} DIR, and name the copy"
+    hint = f"if you trust what it holds: chmod go-w {path.parent} {path}"
+    for who, shift in (("its group", 3), ("all users", 0)):
+        of_file, of_directory = file.st_mode >> shift, directory.st_mode >> shift
+        if not of_directory & 1:  # they cannot enter: in a run directory, mode 0700, the umask does not matter
+            continue
+        if of_file & 2:
+            return f"can be written by {who}", hint
+        if of_directory & 2 and not directory.st_mode & stat.S_ISVTX:
+            return f"lies in a directory that can be written by {who}", hint
+    return None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -49,6 +50,8 @@ class _Run:
     cluster: Cluster | None = None
     outcome: Outcome = field(default_factory=Outcome)
     model: str | None = None
+    # the names of the data's columns
+    features: Sequence[str] | None = None
     warnings: list[str] = field(default_factory=list)
     # the batch job that the head is in, and when that ends, in seconds since the epoch
     job: OwnJob | None = None
@@ -187,6 +190,7 @@ def _execute(spec: RunSpec, request: Request | None, current: _Run, console: Con
     checked = check(spec)
     inputs = replace(checked.inputs, parts=lambda name: Parts(current.paths.parts(name)))
     current.units.total, current.warnings = checked.units, checked.warnings
+    current.features = None if inputs.data is None else inputs.data.feature_names
     display.show_start(console, current.paths, describe_run(checked))
 
     def say(text: str) -> None:
@@ -213,7 +217,9 @@ def _execute(spec: RunSpec, request: Request | None, current: _Run, console: Con
                         f"their logs are in {current.paths.worker_logs}",
                     ) from error
                 if _workers_died(error):
+                    what = [error.message] if isinstance(error, WorkloadError) else []  # it knows which unit it was
                     raise WorkloadError(
+                        *what,
                         f"the workers died, again and again or all at once; {cluster.first_error()}",
                         "if it was for want of memory, " + _more_memory(request),
                         f"their logs are in {current.paths.worker_logs}",
@@ -230,7 +236,10 @@ def _more_memory(request: Request | None) -> str:
 
 def _save(spec: RunSpec, current: _Run) -> None:
     with interrupt.deferred():
-        current.model, doubts = results.save(current.outcome, current.paths, spec.model_format)
+        outcome = current.outcome
+        if outcome.features is None:
+            outcome = replace(outcome, features=current.features)
+        current.model, doubts = results.save(outcome, current.paths, spec.model_format)
         current.warnings += doubts
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.pipeline import Pipeline
 
-from hpcml import runs
+from hpcml import files, runs
 from hpcml.errors import ConfigError
 from hpcml.runs import RunPaths
 
@@ -93,7 +93,18 @@ def from_run(run: str, scratch: str | None = None) -> Any:
         ) from error
     if not hasattr(model, "get_params"):
         raise ConfigError(f"{path}: holds a {type(model).__qualname__}, which is no estimator")
+    _name_features(model, path)
     return model
+
+
+def _name_features(model: Any, path: Path) -> None:
+    """Tell the model its columns' names, as ``_hpcml_features``: fitted on an array, it knows only how many they are.
+
+    scikit-learn's own ``feature_names_in_`` would have it warn of every array that it predicts for.
+    """
+    names = runs.read_json(RunPaths(path.parent).features).get("features")
+    if isinstance(names, list) and getattr(model, "n_features_in_", len(names)) == len(names):
+        model._hpcml_features = names
 
 
 def _file(run: str, scratch: str | None) -> Path:
@@ -142,19 +153,18 @@ def _model(paths: RunPaths) -> Path | None:
 
 
 def _load(path: Path) -> Any:
-    own = path.stat().st_uid == os.geteuid()
-    hint = "if you trust who wrote it, copy it: cp makes it yours"
+    doubt = files.others(path)
     if path.suffix == ".joblib":
-        if not own:
-            raise ConfigError(f"{path}: is another user's, and a pickle: loading it would run that user's code", hint)
+        if doubt is not None:
+            raise ConfigError(f"{path}: {doubt[0]}, and a pickle: loading it would run what code they like", doubt[1])
         import joblib
 
         return joblib.load(path)
     import skops.io
 
     named = skops.io.get_untrusted_types(file=path)
-    if named and not own:
+    if named and doubt is not None:
         raise ConfigError(
-            f"{path}: is another user's, and names what may run code when it is loaded: {', '.join(named[:5])}", hint
+            f"{path}: {doubt[0]}, and names what may run code when it is loaded: {', '.join(named[:5])}", doubt[1]
         )
     return skops.io.load(path, trusted=named)

@@ -45,7 +45,7 @@ class Parts:
             For example if the disk is full.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        path = self.root / f"part-{number:05d}.parquet"
+        path = self.root / f"part-{number:08d}.parquet"
         with replacing(path) as aside:
             pyarrow.parquet.write_table(pa.table(dict(columns)), aside)
         return path.stat().st_size

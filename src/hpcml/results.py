@@ -96,6 +96,9 @@ def _save(outcome: Outcome, paths: RunPaths, model_format: str) -> tuple[str | N
             figure.savefig(aside, format="png", dpi=150)
     if outcome.model is None or model_format == "none":
         return None, []
+    width = getattr(outcome.model, "n_features_in_", None)
+    if outcome.features and width in (None, len(outcome.features)):
+        write_json(paths.features, {"features": outcome.features})
     return _save_model(outcome.model, paths, model_format)
 
 

@@ -112,6 +112,10 @@ class RunPaths:
         return self.root / f"model.{model_format}"
 
     @property
+    def features(self) -> Path:
+        return self.root / "features.json"
+
+    @property
     def record(self) -> Path:
         return self.root / "record.json"
 

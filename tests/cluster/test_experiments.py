@@ -74,7 +74,7 @@ MAP = (
 
 PYTHON = (
     "workload=python", "data=custom", "data._target_=own.load", "model=null", "workload.function=own.study",
-    "workload.params={power: 2}",
+    "workload.arguments={power: 2}",
 )  # fmt: skip
 
 

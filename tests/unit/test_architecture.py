@@ -42,15 +42,15 @@ ALLOWED = {
         "record", "results", "runs", "spec", "units", "workloads",
     },
     "plan": {"batch", "cluster", "data", "errors", "results", "runs", "spec", "workloads"},
-    "cluster": {"batch", "cluster", "errors", "files", "interrupt", "runs", "spec", "units"},
+    "cluster": {"batch", "client", "cluster", "errors", "files", "interrupt", "runs", "spec", "units"},
     "batch": {"batch", "errors", "runs", "site", "spec", "units"},
     "display": {"cluster", "errors", "plan", "record", "runs", "submission", "units"},  # for type checkers only
     "progress": {"cluster", "files", "units", "workloads"},  # cluster, workloads: for type checkers only
     "results": {"errors", "files", "runs", "workloads"},
     "record": {"__init__", "files", "runs"},
-    "workloads": {"data", "errors", "files", "parts", "targets", "units", "workloads"},
+    "workloads": {"client", "data", "errors", "files", "parts", "targets", "units", "workloads"},
     "parts": {"files"},
-    "data": {"data", "errors"},
+    "data": {"data", "errors", "files"},
     "describe": {"files"},
     "fetch": {"errors", "files", "units"},
     "heads": {"batch", "record", "runs"},
@@ -63,10 +63,11 @@ ALLOWED = {
     "targets": {"errors"},
     "units": {"errors"},
     "interrupt": {"errors"},
+    "client": set(),
     "errors": set(),
     "files": set(),
     "logs": set(),
-    "models": {"errors", "runs"},
+    "models": {"errors", "files", "runs"},
 }  # fmt: skip
 
 # The only parts that may import these.
@@ -76,7 +77,7 @@ OWNERS = {
     "sklearn": {"data", "fetch", "models", "workloads"},
     "joblib": {"models", "results", "workloads"},
     "dask_jobqueue": {"cluster"},
-    "distributed": {"cluster", "launcher", "logs", "workloads"},
+    "distributed": {"client", "cluster", "launcher", "logs", "workloads"},
     "dask_ml": {"data", "workloads"},
     "matplotlib": {"workloads"},
     "pyarrow": {"data", "parts", "results"},

@@ -196,7 +196,6 @@ def test_prices_beyond_all_numbers(cluster: Cluster) -> None:
         ({"n": True}, "workload.n=True: must be a whole number"),
         ({"n": 1}, "workload.n=1: must be a whole number, 2 or more"),
         ({"batch": 0}, "workload.batch=0: must be a whole number, 1 or more"),
-        ({"n": 100, "batch": 101}, "workload.batch=101: there are 100 paths only\n  use workload.batch=100 or less"),
         ({"confidence": 1}, "workload.confidence=1: must lie between 0 and 1"),
     ],
 )

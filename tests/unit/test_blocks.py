@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from hpcml.data import Blocks, Dataset, Replicas, RowGroups, in_blocks, in_memory, load
-from hpcml.errors import DataError
+from hpcml.errors import ConfigError, DataError
 
 X = np.arange(60.0).reshape(20, 3)
 Y = np.arange(20) % 2
@@ -36,6 +36,8 @@ def test_a_dataset_is_cut() -> None:
     np.testing.assert_array_equal(read(blocks)[0], X)
     np.testing.assert_array_equal(in_memory(blocks).y, Y)
     assert in_blocks(blocks) is blocks
+    with pytest.raises(ConfigError, match=r"workload.rows=5: data is in blocks of its own\n.*data.rows"):
+        in_blocks(blocks, rows=5)
 
 
 def test_dask_arrays() -> None:
@@ -76,8 +78,21 @@ def test_row_groups(tmp_path: Path) -> None:
     blocks = RowGroups(path=str(tmp_path), target="y", rows=8).load()
     assert list(blocks.rows) == [8, 2, 10]
     assert blocks.feature_names == ("x0", "x1", "x2")
+    fewer = RowGroups(path=str(tmp_path), target="y", drop=("x1",)).load()
+    np.testing.assert_array_equal(read(fewer)[0], X[:, [0, 2]])
     for part, whole in zip(read(blocks), (X, Y), strict=True):
         np.testing.assert_array_equal(part, whole)
+
+
+@pytest.mark.parametrize("value", ["abc", 0, True, 2.5])
+def test_what_is_no_whole_number(value: Any) -> None:
+    told = f"={value}: must be a whole number, 1 or more"
+    with pytest.raises(ConfigError, match=f"data.times{told}"):
+        Replicas(source=(X, Y), times=value)
+    with pytest.raises(ConfigError, match=f"data.rows{told}"):
+        Replicas(source=(X, Y), rows=value)
+    with pytest.raises(ConfigError, match=f"data.rows{told}"):
+        RowGroups(path="x.parquet", rows=value)
 
 
 class TestTampered:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,3 +102,59 @@ def test_what_kills_its_workers_is_found_and_the_rest_is_done(cluster: Cluster) 
     found = dict(Crew(cluster.client, Units(12)).each(deadly, units_of(12), failed=lambda key, why: why))
     assert found.pop("number 4").startswith("every worker that tried it died")
     assert found == {f"number {number}": number for number in range(12) if number != 4}
+
+
+class Bias:
+    """A value that kills the workers it is sent to, so many of them: each leaves a file."""
+
+    def __init__(self, where: Path, most: int) -> None:
+        self.where, self.most = where, most
+
+    def __reduce__(self) -> Any:
+        return arrive, (self.where, self.most, os.getpid())
+
+
+def arrive(where: Path, most: int, head: int) -> Any:
+    if os.getpid() == head:  # where the scheduler looks at it
+        return Bias(where, most)
+    if len(list(where.iterdir())) < most:
+        (where / str(os.getpid())).touch()
+        os._exit(1)
+    return 7
+
+
+def test_what_is_shared_outlives_two_workers_that_die_of_it(cluster: Cluster, tmp_path: Path) -> None:
+    units = Units(12)
+    crew = Crew(cluster.client, units)
+    bias = crew.share(Bias(tmp_path, 2))
+    found = dict(crew.each(square, [(str(number), (number, bias)) for number in range(12)]))
+    assert found == {str(number): number**2 + 7 for number in range(12)}
+    assert len(list(tmp_path.iterdir())) == 2
+    assert units.done == 12
+
+
+def test_what_is_shared_and_kills_every_worker_ends_what_needs_it(cluster: Cluster, tmp_path: Path) -> None:
+    crew = Crew(cluster.client, Units(1))
+    with pytest.raises(WorkloadError, match="nine: every worker that tried it died"):
+        crew.call("nine", square, 9, crew.share(Bias(tmp_path, 100)))
+
+
+def several(*numbers: int) -> list[int]:
+    return [deadly(number) for number in numbers]
+
+
+def test_a_unit_that_is_split_is_none_that_is_done(cluster: Cluster) -> None:
+    units, finished = Units(4), []
+    finish = units.finish
+    units.finish = lambda key, result=None: finished.append(key) or finish(key)  # type: ignore[method-assign,func-returns-value]
+    found = dict(
+        Crew(cluster.client, units).each(
+            several,
+            [("0-2", (0, 1, 2)), ("3-4", (3, 4))],
+            failed=lambda key, why: why,
+            split=lambda unit: [(str(number), (number,)) for number in unit[1]] if len(unit[1]) > 1 else [],
+        )
+    )
+    assert (found["0-2"], found["3"]) == ([0, 1, 2], [3])
+    assert found["4"].startswith("every worker that tried it died")
+    assert sorted(finished) == ["0-2", "3", "4"]

@@ -26,6 +26,7 @@ from hpcml.runs import RunPaths
 from hpcml.spec import LocalSpec
 from hpcml.workloads.base import Inputs, Outcome, Units
 from hpcml.workloads.dask_fit import DaskFit
+from hpcml.workloads.sums import Score
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -47,7 +48,8 @@ def numbers(n: int = 1200) -> Dataset:
 
 
 def run(cluster: Cluster, data: Any, model: Any, **keys: Any) -> Outcome:
-    workload, inputs = DaskFit(**{"rows": 300, **keys}), Inputs(data, model, 0)
+    rows = None if isinstance(data, Blocks) else 300
+    workload, inputs = DaskFit(**{"rows": rows, **keys}), Inputs(data, model, 0)
     units = Units(workload.check(inputs))
     outcome = workload.run(inputs, cluster.client, units)
     assert units.done == units.total
@@ -169,6 +171,18 @@ def test_a_fit_that_fails_says_why(cluster: Cluster) -> None:
         run(cluster, classes(), dask_logistic(solver="nope"))
 
 
+def test_a_score_that_fails_says_which_and_the_model_is_kept(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(score: Score, parts: Any) -> float:
+        raise ValueError("Target is multiclass")
+
+    monkeypatch.setattr(Score, "of", breaks)
+    workload, inputs = DaskFit(rows=300), Inputs(classes(), dask_logistic(), 0)
+    units = Units(workload.check(inputs))
+    with pytest.raises(WorkloadError, match="the score accuracy cannot be computed: ValueError: Target is multiclass"):
+        workload.run(inputs, cluster.client, units)
+    assert units.so_far().model is not None
+
+
 @dataclasses.dataclass(frozen=True)
 class Held:
     """Reads a block of which nothing is known before."""
@@ -220,6 +234,8 @@ def test_what_can_be_known_before_is_refused_before() -> None:
         (ParallelPostFit(sklearns), data, {}, ConfigError, "is not for workload=dask_fit\n  use workload=predict"),
         (PCA(2, svd_solver="randomized"), data, {}, ConfigError, "use model.svd_solver=tsqr"),
         (PCA(2), data, {"scoring": "accuracy"}, ConfigError, "PCA predicts nothing to compare"),
+        (dask_logistic(), data, {"scoring": "r2"}, ConfigError, "scoring=r2: a score of numbers, and Logistic"),
+        (dask_linear(), data, {"scoring": "accuracy"}, ConfigError, "scoring=accuracy: a score of classes, and Linear"),
         (dask_logistic(), None, {}, ConfigError, "there is nothing to fit on"),
         (dask_logistic(), Dataset(X=data.X), {}, DataError, "needs a target, and there is none"),
         (dask_logistic(), Dataset(X=nan, y=data.y), {}, DataError, "1 values of X are NaN or infinite"),

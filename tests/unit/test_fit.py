@@ -37,7 +37,7 @@ from hpcml.cluster import Cluster
 from hpcml.cluster.local import open_local
 from hpcml.errors import ConfigError, DataError, WorkloadError
 from hpcml.runs import RunPaths
-from hpcml.workloads import estimator
+from hpcml.workloads import estimator, forest
 from hpcml.workloads.base import Inputs, Units
 from hpcml.workloads.estimator import FitEstimator
 
@@ -316,8 +316,9 @@ class TestBadRequests:
         ("keys", "told"),
         [
             ({"parallel": "tree"}, "workload.parallel=tree: unknown\n  nearest: trees"),
-            ({"chunk": 0}, "workload.chunk=0: must be a whole number of trees"),
-            ({"chunk": 2.5}, "workload.chunk=2.5: must be a whole number of trees"),
+            ({"chunk": 0}, "workload.chunk=0: must be a whole number"),
+            ({"chunk": 2.5}, "workload.chunk=2.5: must be a whole number"),
+            ({"chunk": True}, "workload.chunk=True: must be a whole number"),
             ({"test_size": 1}, "workload.test_size=1: must lie between 0 and 1"),
             ({"shuffle": "no"}, "workload.shuffle=no: must be true or false"),
         ],
@@ -377,3 +378,23 @@ def test_missing_values_and_logistic_regression(cluster: Cluster) -> None:
     outcome = fit(cluster, inputs((X, IRIS[1]), RandomForestClassifier(5)), test_size=None)
     same_trees(outcome.model, RandomForestClassifier(5, random_state=0).fit(X, IRIS[1]))
     assert FitEstimator().way(LogisticRegression()) == "none"
+
+
+def test_the_parts_of_a_forest_may_be_put_together_twice() -> None:
+    X, y = load_iris(return_X_y=True)
+    asked = RandomForestClassifier(n_estimators=10, random_state=0)
+    parts = [forest.grow(asked, begin, end, X, y) for begin, end in forest.chunks(10, 4, X.shape)]
+    first, second = forest.merge(parts, asked), forest.merge(parts, asked)
+    assert len(first.estimators_) == len(second.estimators_) == 10
+
+
+def test_the_calls_of_joblib_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
+    X, y = load_iris(return_X_y=True)
+    done = []
+    for workers in (1, 2):
+        with open_local(LocalSpec(workers=workers), RunPaths(tmp_path)) as some:
+            units = Units(1)
+            model = BaggingClassifier(n_estimators=12, random_state=0)
+            FitEstimator(parallel="joblib").run(Inputs(Dataset(X=X, y=y), model, 0), some.client, units)
+            done.append(units.done)
+    assert done == [13, 13]

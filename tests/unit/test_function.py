@@ -37,7 +37,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def run(cluster: Cluster, function: Any, given: Inputs = NOTHING, **params: Any) -> Outcome:
     """Check and run as the launcher does."""
-    workload = Function(function=function, params=params)
+    workload = Function(function=function, arguments=params)
     units = Units(workload.check(given))
     outcome = workload.run(given, cluster.client, units)
     assert units.done == units.total == 1
@@ -143,8 +143,8 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("function", "params", "expected"),
         [
-            (every_way, {}, "every_way() needs 'times'\n  type workload.params.times=VALUE"),
-            (every_way, {"time": 1}, "workload.params.time: every_way() has no 'time'\n  nearest: times"),
+            (every_way, {}, "every_way() needs 'times'\n  type workload.arguments.times=VALUE"),
+            (every_way, {"time": 1}, "workload.arguments.time: every_way() has no 'time'\n  nearest: times"),
             (every_way, {"data": 1, "times": 1}, "every_way() gets 'data' from the run\n  leave it out"),
             (
                 deep,
@@ -156,12 +156,12 @@ class TestRefused:
     )
     def test_before_a_cluster_starts(self, function: Any, params: dict[str, Any], expected: str) -> None:
         with pytest.raises(ConfigError) as caught:
-            Function(function=function, params=params).check(NOTHING)
+            Function(function=function, arguments=params).check(NOTHING)
         assert expected in str(caught.value)
 
     def test_values(self) -> None:
-        with pytest.raises(ConfigError, match=r"workload.params=\[1\]: not a mapping"):
-            Function(function=every_way, params=[1])  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match=r"workload.arguments=\[1\]: not a mapping"):
+            Function(function=every_way, arguments=[1])  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match=r"workload.function='': neither a function"):
             Function(function="")
 
@@ -234,7 +234,7 @@ class TestFiles:
 
 
 def test_what_is_said() -> None:
-    assert Function(function="mine.f", params={"x": 1}).describe(NOTHING) == "mine.f(client, data, x=1)"
+    assert Function(function="mine.f", arguments={"x": 1}).describe(NOTHING) == "mine.f(client, data, x=1)"
 
 
 def test_the_preset_says_what_the_class_says() -> None:

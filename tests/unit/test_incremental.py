@@ -246,41 +246,57 @@ class TestStopping:
         assert "learning_curve" in outcome.figures
 
 
-class Killing(Units):
-    """Kills the process that holds the model when a unit is done."""
+class Deadly(SGDClassifier):
+    """Kills so many workers when it has learned from four blocks: each leaves a file."""
 
-    def __init__(self, cluster: Cluster, when: str) -> None:
-        super().__init__(0)
-        self.client, self.when, self.killed = cluster.client, when, 0
+    def __init__(self, marks: str = "", most: int = 0) -> None:
+        super().__init__(**LOG)
+        self.marks, self.most = marks, most
 
-    def finish(self, key: str, result: Any = None) -> None:
-        super().finish(key, result)
-        if key == self.when:
-            pids = self.client.run(os.getpid)
-            holders = {
-                worker for key, held in self.client.who_has().items() if key.startswith("fit-") for worker in held
-            }
-            for worker in holders:
-                os.kill(pids[worker], signal.SIGKILL)
-                self.killed += 1
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Any:
+        self.seen_ = getattr(self, "seen_", 0) + 1
+        if self.seen_ == 5 and len(list(Path(self.marks).iterdir())) < self.most:
+            (Path(self.marks) / str(os.getpid())).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().partial_fit(X, y, classes)
 
 
-def test_a_worker_that_dies_with_the_model_changes_nothing(cluster: Cluster) -> None:
-    units = Killing(cluster, "pass 2, fit of block 4")
-    outcome = learn(cluster, inputs(DIGITS, SGDClassifier(**LOG)), units, passes=3, rows=200)
-    assert units.killed
-    expected, *_ = serial(SGDClassifier(**LOG), blocks_of(DIGITS, 200), 3)
+class Failing(SGDClassifier):
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Any:
+        self.seen_ = getattr(self, "seen_", 0) + 1
+        if self.seen_ == 6:
+            raise RuntimeError("six")
+        return super().partial_fit(X, y, classes)
+
+
+@pytest.mark.parametrize(("most", "stretch"), [(1, 16), (2, 16), (2, 3)])
+def test_workers_that_die_with_the_model_change_nothing(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, stretch: int
+) -> None:
+    monkeypatch.setattr(chain, "_STRETCH", stretch)
+    outcome = learn(cluster, inputs(DIGITS, Deadly(str(tmp_path), most)), passes=2, rows=200)
+    assert len(list(tmp_path.iterdir())) == most
+    expected, *_ = serial(SGDClassifier(**LOG), blocks_of(DIGITS, 200), 2)
     np.testing.assert_array_equal(outcome.model.coef_, expected.coef_)
 
 
-class Deadly(SGDClassifier):
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Any:
-        os._exit(1)
+def test_blocks_are_done_when_the_model_after_them_is_there(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain, "_STRETCH", 4)
+    units, given = Units(0), []
+    finish = units.finish
+    units.finish = lambda key, result=None: given.append((key, result)) or finish(key)  # type: ignore[method-assign,func-returns-value]
+    with pytest.raises(WorkloadError, match="fit of block 5: RuntimeError: six"):
+        learn(cluster, inputs(DIGITS, Failing(**LOG)), units, passes=1, rows=200, shuffle=False)
+    fits = [(key, result) for key, result in given if "fit" in key]
+    assert [key for key, _ in fits] == [f"pass 1, fit of block {number}" for number in range(4)]
+    assert fits[3][1].model.seen_ == 4
 
 
 class TestFailures:
-    def test_a_fit_that_kills_its_workers(self, cluster: Cluster) -> None:
-        fails(cluster, inputs(IRIS, Deadly()), "pass 1, fit of block .: every worker that tried it died", rows=75)
+    def test_a_fit_that_kills_its_workers(self, cluster: Cluster, tmp_path: Path) -> None:
+        given = inputs(DIGITS, Deadly(str(tmp_path), 100))
+        told = "^pass 1, fit of block 4: every worker that tried it died"
+        fails(cluster, given, told, rows=200, shuffle=False)
 
     def test_a_fit_that_fails(self, cluster: Cluster) -> None:
         given = inputs(IRIS, MultinomialNB())
@@ -425,7 +441,7 @@ class TestChecks:
             (inputs(IRIS, SGDClassifier()), {"test_size": None, "patience": 2}, "no score that could stop"),
             (inputs((IRIS[0], None), SGDClassifier()), {}, "SGDClassifier needs a target"),
             (inputs(load((da.ones((4, 2)), None)), SGDClassifier()), {}, "SGDClassifier needs a target"),
-            (inputs(parts(A, B), SGDClassifier()), {"rows": 10}, "workload.rows=10: this data comes in blocks"),
+            (inputs(parts(A, B), SGDClassifier()), {"rows": 10}, "workload.rows=10: data is in blocks of its own"),
             (Inputs(None, SGDClassifier(), 0), {}, "incremental learning needs some"),
             (Inputs(Dataset(X=["a text"] * 9, y=[0, 1, 1] * 3), SGDClassifier(), 0), {}, "its samples are texts"),
         ],

@@ -200,6 +200,69 @@ def test_a_worker_lost_in_the_middle_changes_nothing(
     assert found.metrics["inertia"] == wanted.metrics["inertia"]
 
 
+@dataclasses.dataclass(frozen=True)
+class Deadly:
+    """Reads a block, and kills so many workers that try: each leaves a file."""
+
+    X: Any
+    marks: Path
+    most: int
+
+    def __call__(self) -> Any:
+        if len(list(self.marks.iterdir())) < self.most:
+            (self.marks / str(os.getpid())).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.X, None
+
+
+def deadly_blocks(X: Any, marks: Path, most: int) -> Blocks:
+    return Blocks(
+        rows=[500] * 4,
+        recipe=lambda n: Deadly(X[n * 500 : (n + 1) * 500], marks, most if n == 2 else 0),
+        n_features=5,
+        has_target=False,
+    )
+
+
+def test_a_block_that_kills_two_workers_when_it_is_read_changes_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    X = blobs(2000)
+    wanted = run(cluster, X, init=X[:8], rows=500)
+    found = run(cluster, deadly_blocks(X, tmp_path, 2), init=X[:8], rows=None)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert (found.model.cluster_centers_ == wanted.model.cluster_centers_).all()
+
+
+def test_a_block_that_kills_every_worker_when_it_is_read_is_named(cluster: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(WorkloadError, match=r"^read block 2: every worker that tried it died"):
+        run(cluster, deadly_blocks(blobs(2000), tmp_path, 100), rows=None)
+
+
+def test_a_kept_block_that_cannot_be_read_again_is_made_anew_or_named(cluster: Cluster, tmp_path: Path) -> None:
+    X, (lost, marks) = blobs(2000), (tmp_path / "lost", tmp_path / "marks")
+    marks.mkdir()
+    kept = Kept(cluster.client, Units(0), deadly_blocks(X, marks, 0), read_unless, lloyd.Facts.of, lost, marks)
+    for most in (2, 100):
+        for mark in marks.iterdir():
+            mark.unlink()
+        lost.write_text(str(most))
+        pids = set(cluster.client.run(os.getpid).values())
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        if most == 2:
+            assert list(kept.each("one", count)) == [500] * 4
+            assert len(list(marks.iterdir())) == 2
+        else:
+            with pytest.raises(WorkloadError, match=r"^two, block 2: every worker that tried it died"):
+                list(kept.each("two", count))
+
+
+def read_unless(block: Any, number: int, lost: Path, marks: Path) -> Any:
+    if number == 2 and lost.exists() and len(list(marks.iterdir())) < int(lost.read_text()):
+        (marks / str(os.getpid())).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return lloyd.read(block, number)
+
+
 def count(X: Any, _: int) -> int:
     return len(X)
 
@@ -212,10 +275,11 @@ def test_blocks_move_to_workers_that_come_later(tmp_path: Path) -> None:
         wanted = list(kept.each("one", count))
         grown.client.cluster.scale(2)
         grown.client.wait_for_workers(2)
-        assert list(kept.each("two", count)) == wanted
+        for number in range(5):  # Dask may send some of them back at first: it does not know how short these tasks are
+            assert list(kept.each(f"pass {number}", count)) == wanted
         holders = [there[0] for there in grown.client.who_has(kept.futures).values()]
-        assert sorted(map(holders.count, set(holders))) == [4, 4]
-        assert units.done == 24
+        assert sorted(map(holders.count, set(holders))) in ([3, 5], [4, 4])
+        assert units.done == 8 * 7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,7 +309,7 @@ def test_what_is_found_only_when_blocks_are_read_is_told(cluster: Cluster) -> No
         (of_blocks(good, np.array(["a text", "another"], dtype=object)), "its samples are texts"),
     ):
         with pytest.raises(WorkloadError, match=message):
-            run(cluster, blocks, n_clusters=50)
+            run(cluster, blocks, n_clusters=50, rows=None)
 
 
 def test_what_can_be_known_before_is_refused_before() -> None:
@@ -285,13 +349,12 @@ def test_values_out_of_range_are_refused(keys: dict[str, Any], message: str) -> 
         KMeans(**keys)
 
 
-def test_a_model_that_is_configured_is_not_used(cluster: Cluster) -> None:
-    workload = KMeans()
-    inputs = Inputs(Dataset(X=blobs(500)), sklearn.cluster.DBSCAN(), 0)
-    assert workload.run(inputs, cluster.client, Units(workload.check(inputs))).model.n_clusters == 3
+def test_a_model_that_is_configured_is_refused() -> None:
+    with pytest.raises(ConfigError, match="model: workload=kmeans takes none\n  leave it out: model=null"):
+        KMeans().check(Inputs(Dataset(X=blobs(500)), sklearn.cluster.DBSCAN(), 0))
 
 
 def test_the_preset_says_what_the_class_says() -> None:
     preset = yaml.safe_load((CONF / "workload" / "kmeans.yaml").read_text())
-    del preset["_target_"]
+    del preset["_target_"], preset["defaults"]
     assert preset == {field.name: field.default for field in dataclasses.fields(KMeans)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import shutil
 import tarfile
 import zlib
 from pathlib import Path
@@ -81,6 +83,35 @@ def test_without_the_data_it_says_how_to_get_them_and_makes_no_directory(tmp_pat
     with pytest.raises(DataError, match=r"are not in .*/away\n.*internet, .* hpcml fetch newsgroups --data-home"):
         Newsgroups(data_home=str(tmp_path / "away")).load()
     assert not (tmp_path / "away").exists()
+
+
+def test_a_cache_that_others_may_have_written_is_not_read(home: str, tmp_path: Path) -> None:
+    cache = Path(shutil.copy(cache_file(home), tmp_path))
+    tmp_path.chmod(0o755)
+    cache.chmod(0o664)
+    told = f"{cache}: can be written by its group, and a pickle: .*\n.*chmod go-w .*\n.*hpcml fetch newsgroups --data"
+    with pytest.raises(DataError, match=told):
+        Newsgroups(data_home=str(tmp_path)).load()
+    cache.chmod(0o644)
+    assert Newsgroups(data_home=str(tmp_path)).load().n_samples
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_a_cache_of_another_user_is_not_read(home: str, tmp_path: Path) -> None:
+    cache = Path(shutil.copy(cache_file(home), tmp_path))
+    os.chown(cache, 65534, -1)
+    with pytest.raises(DataError, match=f"{cache}: is another user's, and a pickle: .*\n.*cp {cache} DIR"):
+        Newsgroups(data_home=str(tmp_path)).load()
+
+
+def test_the_cache_is_written_by_nobody_else(made: tuple[Path, str], tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        cache = cache_file(str(tmp_path / "data"))
+        fetch.newsgroups(cache, made[0].as_uri(), made[1], lambda text: None)
+    finally:
+        os.umask(before)
+    assert not (cache.stat().st_mode | cache.parent.stat().st_mode) & 0o022
 
 
 def test_the_places_are_scikit_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
-from hpcml import Dataset, LocalSpec, Outcome
+from hpcml import Dataset, LocalSpec, Outcome, launcher
 from hpcml.cluster import Cluster
 from hpcml.cluster.local import open_local
 from hpcml.config.compose import compose
@@ -39,7 +39,9 @@ from hpcml.files import write_json
 from hpcml.models import from_run, logistic_cv
 from hpcml.parts import Parts
 from hpcml.runs import RUN_VARIABLE, RunPaths
+from hpcml.spec import RunSpec
 from hpcml.workloads.base import Inputs, Units
+from hpcml.workloads.estimator import FitEstimator
 from hpcml.workloads.predict import Predict
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -173,6 +175,13 @@ class TestTheSameAsScikitLearn:
         predict(cluster, inputs(turned, LogisticRegression(max_iter=500), tmp_path), train=train, rows=70)
         model = LogisticRegression(max_iter=500).fit(X, y)
         np.testing.assert_array_equal(table(tmp_path)["prediction"], model.predict(X))
+        scaled = StandardScaler().fit(X)
+        scaled._hpcml_features = ["a", "b", "c", "d"]
+        predict(cluster, inputs(turned, scaled, tmp_path / "t"), methods="transform")
+        found = table(tmp_path / "t")
+        assert list(found) == ["y", "a", "b", "c", "d"]
+        for number, name in enumerate("abcd"):
+            np.testing.assert_allclose(found[name], scaled.transform(X)[:, number])
 
     def test_a_forest_stays_in_its_task(self, cluster: Cluster, tmp_path: Path) -> None:
         model = RandomForestClassifier(10, random_state=0).fit(*IRIS)
@@ -372,11 +381,56 @@ class TestAModelOfAnEarlierRun:
         safe = finished(scratch, 1, skops=LOGISTIC)
         own = finished(scratch, 2, skops=HistGradientBoostingRegressor(max_iter=5).fit(*DIABETES), joblib=LOGISTIC)
         monkeypatch.setattr(os, "geteuid", lambda: own.root.stat().st_uid + 1)
-        with pytest.raises(ConfigError, match=r"joblib: is another user's, and a pickle: .*run that user's code"):
+        with pytest.raises(ConfigError, match=r"joblib: is another user's, and a pickle: .*\n.*cp .*joblib DIR"):
             from_run(str(own.model("joblib")))
         with pytest.raises(ConfigError, match="is another user's, and names what may run code"):
             from_run(own.run_id, str(scratch))
         assert from_run(safe.run_id, str(scratch)).steps
+
+    @pytest.mark.parametrize(
+        ("directory", "file", "told"),
+        [
+            (0o755, 0o664, "can be written by its group"),
+            (0o755, 0o646, "can be written by all users"),
+            (0o775, 0o644, "lies in a directory that can be written by its group"),
+            (0o1777, 0o644, None),
+            (0o700, 0o666, None),
+        ],
+    )
+    def test_that_others_can_write_runs_no_code(
+        self, scratch: Path, directory: int, file: int, told: str | None
+    ) -> None:
+        paths = finished(scratch, 1, joblib=LOGISTIC)
+        paths.model("joblib").chmod(file)
+        paths.root.chmod(directory)
+        if told is None:
+            assert from_run("last", str(scratch)).steps
+            return
+        with pytest.raises(ConfigError, match=rf"model.joblib: {told}, and a pickle: .*\n.*: chmod go-w .*joblib"):
+            from_run("last", str(scratch))
+
+    def test_knows_the_columns_of_its_data(self, scratch: Path) -> None:
+        data = Dataset(X=IRIS[0], y=IRIS[1], feature_names=("a", "b", "c", "d"))
+        spec = RunSpec(
+            workload=FitEstimator(), data=data, model=LogisticRegression(max_iter=500), scratch=str(scratch),
+            cluster=LocalSpec(workers=1),
+        )  # fmt: skip
+        model = from_run(launcher.run(spec).path, str(scratch))
+        turned = Dataset(X=IRIS[0][:, ::-1], y=IRIS[1], feature_names=("d", "c", "b", "a"))
+        predicted = RunSpec(workload=Predict(), data=turned, model=model, scratch=str(scratch), cluster=spec.cluster)
+        assert launcher.run(predicted).metrics["score"] == model.score(*IRIS)
+        lacking = Dataset(X=IRIS[0], y=IRIS[1], feature_names=("a", "b", "c", "e"))
+        with pytest.raises(DataError, match="data: has no column d, which LogisticRegression is fitted on"):
+            Predict().check(inputs(lacking, model))
+
+    def test_knows_the_columns_that_it_was_fitted_on_before_it_predicted(self, scratch: Path) -> None:
+        train = Dataset(X=IRIS[0], y=IRIS[1], feature_names=("a", "b", "c", "d"))
+        turned = Dataset(X=IRIS[0][:, ::-1], y=IRIS[1], feature_names=("d", "c", "b", "a"))
+        spec = RunSpec(
+            workload=Predict(train=train), data=turned, model=LogisticRegression(max_iter=500), scratch=str(scratch),
+            cluster=LocalSpec(workers=1),
+        )  # fmt: skip
+        assert from_run(launcher.run(spec).path, str(scratch))._hpcml_features == ["a", "b", "c", "d"]
 
     def test_that_cannot_be_had_is_explained(self, scratch: Path) -> None:
         with pytest.raises(ConfigError, match="no such run"):

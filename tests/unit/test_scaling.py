@@ -114,7 +114,9 @@ def test_only_so_many_workers_compute(cluster: Cluster, way: str) -> None:
     assert two < three == processes  # each has the workers of the one before
     assert one < two or (way == "dask joblib" and one == {os.getpid()})  # which takes one to mean "here"
     assert [asked[1:] for asked in workload.workload.asked] == [(1, 1), (2, 2), (3, 3)]
-    assert {worker["status"] for worker in resting._workers(cluster.client).values()} == {"running"}
+    assert {worker["status"] for worker in cluster.client.scheduler_info(n_workers=-1)["workers"].values()} == {
+        "running"
+    }
 
 
 def test_the_last_point_is_the_outcome_and_differences_are_told(cluster: Cluster) -> None:
@@ -227,7 +229,7 @@ def test_a_worker_whose_head_died_goes_on_by_itself(cluster: Cluster, monkeypatc
     deadline = time.monotonic() + 30
     while states["running"] == 0 or states["paused"] == 0:
         assert time.monotonic() < deadline
-        states[resting._workers(cluster.client)[address]["status"]] += 1
+        states[cluster.client.scheduler_info(n_workers=-1)["workers"][address]["status"]] += 1
     cluster.client.run(lambda: setattr(resting, "_LEASE", 30.0), workers=[address])
 
 

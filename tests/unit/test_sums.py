@@ -9,7 +9,7 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import get_scorer
+from sklearn.metrics import accuracy_score, get_scorer
 
 from hpcml.errors import ConfigError
 from hpcml.workloads import sums
@@ -69,6 +69,9 @@ def test_what_fits_the_model() -> None:
         ("accuracy", Ridge(), "a score of classes, and Ridge predicts numbers\n.*r2"),
         ("roc_auc", LogisticRegression(), "not one that can be summed up over blocks"),
         (3, Ridge(), "neither a score's name nor a callable"),
+        ("sklearn.metrics.accuracy_score", LogisticRegression(), "accuracy_score is a metric .*\n.*make_scorer"),
+        (accuracy_score, LogisticRegression(), "accuracy_score is a metric of y_true and y_pred, not a scorer"),
+        ("math.sqrt", Ridge(), "scoring=math.sqrt: a scorer takes estimator, X and y, and this takes others"),
     ):
         with pytest.raises(ConfigError, match=told):
             sums.resolve(scoring, model)

@@ -86,7 +86,7 @@ def test_a_map_over_a_table_by_a_function_in_a_file(hpcml: Hpcml, tmp_path: Path
 
 def test_a_function_with_the_client_and_data(hpcml: Hpcml, tmp_path: Path) -> None:
     done = hpcml(
-        "run", "workload=python", "workload.function=mine.study", "workload.params.power=3", "data=iris",
+        "run", "workload=python", "workload.function=mine.study", "workload.arguments.power=3", "data=iris",
         "cluster.workers=1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -118,7 +118,7 @@ def test_an_error_names_the_users_line(hpcml: Hpcml, tmp_path: Path) -> None:
         (["workload=map", "workload.function=mine.add", "workload.parameters.z=[1]"], "add() has no 'z'"),
         (["workload=map", "workload.function=mine.add", "workload.table=no.csv"], "no.csv: cannot be read"),
         (["workload=python", "workload.function=mine.py:nope"], "mine has no 'nope'"),
-        (["workload=python", "workload.function=mine.study", "workload.params.powr=3"], "nearest: power"),
+        (["workload=python", "workload.function=mine.study", "workload.arguments.powr=3"], "nearest: power"),
         (["experiment=asian_option", "workload.sigma=-1"], "workload.sigma=-1: must be 0 or more"),
         (["experiment=asian_option", "data=iris"], "leave it out: data=null"),
         (["data=null", "model=svc"], "a search needs some"),

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, Security
+from distributed import Security
 
 from hpcml import interrupt
+from hpcml.client import Client
 from hpcml.cluster.background import looking
 from hpcml.cluster.handle import Cluster, Size
 from hpcml.cluster.workerjob import versions

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import dask
-from distributed import Client, Security
+from distributed import Security
 from distributed.deploy.spec import SpecCluster
 
 from hpcml import interrupt
 from hpcml.batch.request import Request
+from hpcml.client import Client
 from hpcml.cluster import dashboard, tls
 from hpcml.cluster.fitness import FACTS, Fitness
 from hpcml.cluster.handle import Cluster, LogToFile, Size

@@ -15,10 +15,11 @@ from typing import Any
 import dask
 import psutil
 from dask.system import CPU_COUNT
-from distributed import Client, LocalCluster, Security, Status
+from distributed import LocalCluster, Security, Status
 from distributed.system import MEMORY_LIMIT
 
 from hpcml import interrupt
+from hpcml.client import Client
 from hpcml.cluster import dashboard
 from hpcml.cluster.background import looking
 from hpcml.cluster.dashboard import LOOPBACK

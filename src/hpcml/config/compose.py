@@ -126,7 +126,7 @@ def compose(prog: str, args: Sequence[str]) -> Composed | None:
 _MAPPINGS = ("cluster.environment.variables", "site.storage.roots")
 
 # Likewise arguments of a function of the user's own; given as a whole they replace what an experiment says.
-_ARGUMENTS = ("workload.arguments.", "workload.parameters.", "workload.params.")
+_ARGUMENTS = ("workload.arguments.", "workload.parameters.")
 
 
 def _addition(text: str) -> str:

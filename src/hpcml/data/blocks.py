@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 
 from hpcml.data.dataset import Dataset
-from hpcml.errors import DataError
+from hpcml.errors import ConfigError, DataError
 
 # Reads one block: X and y, or X and None. It travels to a worker, so it is small and can be pickled.
 Read = Callable[[], tuple[Any, Any]]
@@ -151,9 +151,19 @@ def in_blocks(data: Dataset | Blocks, rows: int | None = None) -> Blocks:
     Parameters
     ----------
     rows : int or None
-        Of each block; None: :data:`ROWS`.
+        Of each block, the key ``workload.rows``; None: :data:`ROWS`.
+
+    Raises
+    ------
+    ConfigError
+        If rows are given for what is in blocks already.
     """
     if isinstance(data, Blocks):
+        if rows is not None:
+            raise ConfigError(
+                f"workload.rows={rows}: {data.name} is in blocks of its own",
+                "leave it out; or data.rows, if its loader has that: parquet_blocks and replicas do",
+            )
         return data
     bounds = [*range(0, data.n_samples, rows or ROWS), data.n_samples]
 

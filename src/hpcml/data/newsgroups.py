@@ -13,6 +13,7 @@ import numpy as np
 
 from hpcml.data.dataset import Dataset
 from hpcml.errors import ConfigError, DataError, nearest
+from hpcml.files import others
 
 SUBSETS = ("train", "test", "all")
 PARTS = ("headers", "footers", "quotes")
@@ -68,7 +69,7 @@ class Newsgroups:
         Raises
         ------
         DataError
-            If the cache is not there or damaged, or there is no such group.
+            If the cache is not there, damaged, or may be another user's work, or there is no such group.
         """
         cache = cache_file(self.data_home)
         if not cache.is_file():
@@ -77,6 +78,13 @@ class Newsgroups:
                 f"the newsgroups are not in {cache.parent}",
                 f"where there is internet, such as on a login node or in a job of a copy queue: "
                 f"hpcml fetch newsgroups{where}",
+            )
+        doubt = others(cache, root=True)
+        if doubt is not None:
+            raise DataError(
+                f"{cache}: {doubt[0]}, and a pickle: loading it would run what code they like",
+                doubt[1],
+                "or get your own: hpcml fetch newsgroups --data-home DIR; then data.data_home=DIR",
             )
         bunch = self._fetch(cache, self.categories)
         return Dataset(

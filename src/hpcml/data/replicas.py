@@ -10,7 +10,7 @@ import numpy as np
 from hpcml.data.blocks import ROWS, Blocks, Read
 from hpcml.data.dataset import Dataset
 from hpcml.data.load import load
-from hpcml.errors import ConfigError, DataError
+from hpcml.errors import DataError, check_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,8 @@ class Replicas:
     rows: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("times", "rows"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"data.{name}={value}: must be 1 or more")
+        check_whole("data.times", self.times)
+        check_whole("data.rows", self.rows, none=True)
 
     def load(self) -> Blocks:
         """Load the source once; the replicas are made on the workers.

@@ -11,7 +11,7 @@ import pyarrow.parquet
 
 from hpcml.data.blocks import ROWS, Blocks, Read
 from hpcml.data.table import TableFile, is_number
-from hpcml.errors import ConfigError, DataError
+from hpcml.errors import DataError, check_whole
 
 # Bytes that are read from a column at a time.
 _BUFFER = 1024**2
@@ -38,8 +38,7 @@ class RowGroups:
     rows: int = ROWS
 
     def __post_init__(self) -> None:
-        if self.rows < 1:
-            raise ConfigError(f"data.rows={self.rows}: must be 1 or more")
+        check_whole("data.rows", self.rows)
 
     def load(self) -> Blocks:
         """Read the footers.
@@ -69,8 +68,10 @@ class RowGroups:
         columns = [*features, *([self.target] if self.target else [])]
         chunks = _together(groups, self.rows)
 
+        read = TableFile(path=self.path, target=self.target)  # of the columns that are left
+
         def recipe(number: int) -> Read:
-            return _Rows(tuple((path, group) for path, group, _ in chunks[number]), tuple(columns), table)
+            return _Rows(tuple((path, group) for path, group, _ in chunks[number]), tuple(columns), read)
 
         return Blocks(
             rows=[sum(rows for _, _, rows in chunk) for chunk in chunks],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hpcml.errors import ConfigError, WorkloadError
+from hpcml.errors import ConfigError, WorkloadError, check_whole
 from hpcml.workloads.base import Inputs, Outcome, Units
 from hpcml.workloads.crew import Crew
 
@@ -111,13 +111,7 @@ class AsianOption:
         if not 0 < self.confidence < 1:
             raise ConfigError(f"workload.confidence={self.confidence}: must lie between 0 and 1, for example 0.95")
         for name, least in (("days", 2), ("n", 2), ("batch", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigError(f"workload.{name}={value}: must be a whole number, {least} or more")
-        if self.batch > self.n:
-            raise ConfigError(
-                f"workload.batch={self.batch}: there are {self.n} paths only", f"use workload.batch={self.n} or less"
-            )
+            check_whole(f"workload.{name}", getattr(self, name), least=least)
 
     @property
     def n_batches(self) -> int:
@@ -172,7 +166,7 @@ class AsianOption:
         }
         partial = f", partial: {whole.n} of {self.n} paths" if metrics["partial"] else f", {whole.n} paths"
         summary = {
-            "expected payoff": f"{whole.mean:.4f} +- {half:.4f} ({self.confidence:.0%} interval{partial})",
+            "expected payoff": f"{whole.mean:.4f} +- {half:.4f} ({100 * self.confidence:g}% interval{partial})",
             "price": f"{discount * whole.mean:.4f} +- {discount * half:.4f}, discounted over {self.days} days",
         }
         figures = {"convergence": self._figure(parts)} if len(parts) > 1 else {}
@@ -190,7 +184,8 @@ class AsianOption:
         halves = np.array([self._half(point) for point in points])
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.subplots()
-        axes.fill_between(paths, means - halves, means + halves, alpha=0.3, label=f"{self.confidence:.0%} interval")
+        label = f"{100 * self.confidence:g}% interval"
+        axes.fill_between(paths, means - halves, means + halves, alpha=0.3, label=label)
         axes.plot(paths, means, label="mean payoff")
         axes.set_xlabel("paths")
         axes.set_ylabel("expected payoff")

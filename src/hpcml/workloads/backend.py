@@ -57,7 +57,8 @@ class ReportingBackend(DaskDistributedBackend):  # type: ignore[misc]  # joblib 
             futures = [client.submit(_itself, array, pure=False) for array in scatter]
         with client.as_current():
             wait(futures)
-        client.replicate(futures)
+        if futures:
+            client.replicate(futures)
         self._scatter = list(scatter)  # keeps the ids the same
         self.data_futures = {id(array): future for array, future in zip(scatter, futures, strict=True)}
         self._report, self._died = report, died

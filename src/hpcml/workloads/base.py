@@ -70,6 +70,8 @@ class Outcome:
         Lines for the summary on the screen: label and text.
     figures : mapping of str to matplotlib.figure.Figure
         Plots by name; each becomes a PNG file.
+    features : sequence of str or None
+        The names of the columns that the model was fitted on; empty: they are not known. None: those of the run's data.
     """
 
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -78,6 +80,7 @@ class Outcome:
     warnings: Sequence[str] = ()
     summary: Mapping[str, str] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
+    features: Sequence[str] | None = None
 
 
 class Units:

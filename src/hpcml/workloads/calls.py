@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
+# Into so many calls at most an ensemble cuts its fits.
+_CALLS = 256
+
+
 def has_n_jobs(model: Any) -> bool:
     """Tell whether it, or a part of it, may call joblib."""
     return any(name.rpartition("__")[2] == "n_jobs" for name in model.get_params(deep=True))
@@ -69,6 +73,13 @@ class _Calls(ReportingBackend):
         super().__init__(client, [], lambda *_: None, _died)
         self._units, self._made = units, 0
         self._uses: Counter[int] = Counter()
+
+    def effective_n_jobs(self, n_jobs: int) -> int:
+        """Give always the same number, by which ensembles cut their fits into calls: whatever workers there are, and
+        enough for those that come later.
+        """
+        super().effective_n_jobs(n_jobs)  # which waits for workers
+        return _CALLS
 
     def _shared(self, arg: Any) -> Any:
         shared = super()._shared(arg)

@@ -10,18 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from distributed import wait
-
 from hpcml.data import Blocks, Dataset
 from hpcml.data.blocks import Block
-from hpcml.workloads.crew import Crew
+from hpcml.workloads.crew import Crew, Made, died
 from hpcml.workloads.scan import Rows, loaded
 
 if TYPE_CHECKING:
     from distributed import Future
 
-# After so many blocks the model passes through the head: no more is computed again when its worker dies.
-_STRETCH = 64
+# After so many blocks the model passes through the head: no more is computed again when its worker dies, and only then
+# they are reported as done.
+_STRETCH = 16
 
 # Fits that are sent before the one before them is done: enough for a worker never to wait for the head.
 _SENT = 4
@@ -88,13 +87,18 @@ def fit(state: State, block: tuple[Any, Any], classes: Any) -> State:
     return State(model, state.rows + len(X), state.fit_s + time.perf_counter() - began)
 
 
+def read_and_fit(state: State, number: int, source: Block | Dataset, rows: Rows, classes: Any) -> State:
+    """Do both for one block; on a worker."""
+    return fit(state, prepare(number, source, rows), classes)
+
+
 class Source:
     """The blocks, as arguments of tasks: kept by the workers once read, if all of them fit; else read when needed."""
 
     def __init__(self, crew: Crew, blocks: Blocks) -> None:
         self.crew, self.blocks = crew, blocks
         self.keeps = False
-        self._kept: dict[int, Future[Any]] = {}
+        self._kept: dict[int, Made] = {}
 
     def settle(self, n_bytes: int | None) -> None:
         """Keep blocks, or keep them no more; asked again whenever their size or the workers may have changed."""
@@ -109,7 +113,7 @@ class Source:
         if not self.keeps:
             return block
         if number not in self._kept:
-            self._kept[number] = self.crew.submit(loaded, block)
+            self._kept[number] = self.crew.make(loaded, block)
         return self._kept[number]
 
 
@@ -121,14 +125,14 @@ class Chain:
     ----------
     source : callable
         Gives for a block's number what stands for it among a task's arguments.
-    rows : Future
-        Of :class:`Rows`.
+    rows : Made
+        :class:`Rows`.
     classes : ndarray or None
     """
 
     crew: Crew
     source: Callable[[int], Any]
-    rows: Any
+    rows: Made
     classes: Any
 
     def run(self, model: Any, order: Sequence[int], name: str) -> State:
@@ -145,40 +149,65 @@ class Chain:
             If a block cannot be read or fitted to.
         """
         state: State = State(model)
-        fitted: Future[Any] | None = None
-        sent: deque[tuple[str, Future[Any]]] = deque()
-        try:
-            for count, (number, block) in enumerate(self._read_ahead(order), 1):
-                # what can begin with the model's coming begins before what is read ahead
-                fitted = self.crew.submit(fit, fitted or self.crew.share(state), block, self.classes, priority=1)
-                sent.append((f"{name}, fit of block {number}", fitted))
-                if count % _STRETCH and count < len(order):
-                    while len(sent) >= _SENT:
-                        self._finish(*sent.popleft())
-                    continue
-                while len(sent) > 1:
-                    self._finish(*sent.popleft())
-                key, fitted = sent.popleft()
-                state, fitted = self.crew.result(fitted, key), None
-                self.crew.units.finish(key, state)
-                if state.overflow is not None:
-                    return state
-        finally:
-            self.crew.client.cancel([future for _, future in sent])
+        ahead: deque[Future[Any]] = deque()
+        coming = self._read_ahead(order, ahead)
+        for begin in range(0, len(order), _STRETCH):
+            end = begin + _STRETCH
+            todo = [(number, f"{name}, fit of block {number}") for number in order[begin:end]]
+            found = self._together(state, todo, coming)
+            if found is None:
+                self.crew.wait_for(list(ahead))  # then nothing else is under way
+                ahead.clear()
+                found, coming = self._one_by_one(state, todo), self._read_ahead(order[end:], ahead)
+            state = found
+            for _, key in todo[:-1]:
+                self.crew.units.finish(key)
+            self.crew.units.finish(todo[-1][1], state)
+            if state.overflow is not None:
+                break
         return state
 
-    def _read_ahead(self, order: Sequence[int]) -> Iterator[tuple[int, Future[Any]]]:
+    def _together(self, state: State, todo: Sequence[tuple[int, str]], coming: Iterator[Future[Any]]) -> State | None:
+        """Fit to some blocks, each sent before the one before it is done; None if workers died of it."""
+        fitted: Any = self.crew.share(state)
+        sent: deque[tuple[str, Future[Any]]] = deque()
+        try:
+            for (_, key), block in zip(todo, coming, strict=False):
+                # what can begin with the model's coming begins before what is read ahead
+                fitted = self.crew.submit(fit, fitted, block, self.classes, priority=1)
+                sent.append((key, fitted))
+                if len(sent) >= _SENT and not self._went_well(*sent.popleft()):
+                    return None
+            while len(sent) > 1:
+                if not self._went_well(*sent.popleft()):
+                    return None
+            key, fitted = sent[-1]
+            if not self._went_well(key, fitted):
+                return None
+            found: State = self.crew.result(fitted, key)
+            return found
+        finally:
+            self.crew.client.cancel([future for _, future in sent])
+
+    def _went_well(self, key: str, future: Future[Any]) -> bool:
+        self.crew.wait_for([future])
+        if future.status != "finished" and not died(future):
+            self.crew.result(future, key)  # raises; else the model stays where it is
+        return not died(future)
+
+    def _one_by_one(self, state: State, todo: Sequence[tuple[int, str]]) -> State:
+        for number, key in todo:
+            args = state, number, self.source(number), self.rows, self.classes
+            state = self.crew.alone(key, read_and_fit, *args)
+            if state.overflow is not None:
+                break
+        return state
+
+    def _read_ahead(self, order: Sequence[int], ahead: deque[Future[Any]]) -> Iterator[Future[Any]]:
         """Give each block's future, and have as many more read as there are threads to read them."""
         most = 1 + sum(self.crew.client.nthreads().values())
-        coming, ahead = iter(order), deque[Any]()
-        for number in order:
-            for later in itertools.islice(coming, most - len(ahead)):
-                ahead.append(self.crew.submit(prepare, later, self.source(later), self.rows))
-            yield number, ahead.popleft()
-
-    def _finish(self, key: str, future: Future[Any]) -> None:
-        with self.crew.client.as_current():
-            wait([future])
-        if future.status != "finished":
-            self.crew.result(future, key)  # raises; else the model stays where it is
-        self.crew.units.finish(key)
+        later = iter(order)
+        for _ in order:
+            for number in itertools.islice(later, most - len(ahead)):
+                ahead.append(self.crew.submit(prepare, number, self.source(number), self.rows))
+            yield ahead.popleft()

@@ -87,6 +87,8 @@ def check_values(model: Any, varied: Iterable[str]) -> None:
 
 def classifies(model: Any) -> bool:
     """Ask scikit-learn whether it is a classifier; one that is none of BaseEstimator's children has no kind."""
+    if _of_dask_ml(model):
+        return hasattr(model, "predict_proba")
     with contextlib.suppress(AttributeError):
         return bool(is_classifier(model))
     return False
@@ -94,9 +96,16 @@ def classifies(model: Any) -> bool:
 
 def regresses(model: Any) -> bool:
     """Ask scikit-learn whether it is a regressor."""
+    if _of_dask_ml(model):
+        return not hasattr(model, "predict_proba")
     with contextlib.suppress(AttributeError):
         return bool(is_regressor(model))
     return False
+
+
+def _of_dask_ml(model: Any) -> bool:
+    """Tell whether it is one of dask_ml's own predictors: they have no tags that would say their kind."""
+    return type(model).__module__.startswith(("dask_ml.linear_model", "dask_ml.naive_bayes"))
 
 
 def check_data(data: Dataset, model: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from hpcml.data import Dataset, in_blocks
 from hpcml.data.blocks import Block
-from hpcml.errors import ConfigError, DataError, WorkloadError
+from hpcml.errors import ConfigError, DataError, WorkloadError, check_whole
 from hpcml.workloads import dask_models, summary, sums
 from hpcml.workloads.base import Inputs, Outcome, Units
 from hpcml.workloads.checks import check_model
@@ -51,8 +51,7 @@ class DaskFit:
     def __post_init__(self) -> None:
         if self.test_size is not None and not (isinstance(self.test_size, (int, float)) and 0 <= self.test_size < 1):
             raise ConfigError(f"workload.test_size={self.test_size}: must lie between 0 and 1, for example 0.25")
-        if self.rows is not None and (not isinstance(self.rows, int) or isinstance(self.rows, bool) or self.rows < 1):
-            raise ConfigError(f"workload.rows={self.rows}: must be a whole number, 1 or more")
+        check_whole("workload.rows", self.rows, none=True)
 
     def check(self, inputs: Inputs) -> int:
         """Refuse estimators that do not take Dask arrays, and data that does not suit; count the units."""
@@ -115,7 +114,12 @@ class DaskFit:
             return outcome
         predictor = fitted if score.scorer is not None else Predictor(fitted, classes)
         parts = [part for part in kept.each("score", _part, score, predictor) if part is not None]
-        metrics |= {"scoring": score.name, "score": score.of(parts)}
+        try:
+            metrics |= {"scoring": score.name, "score": score.of(parts)}
+        except Exception as error:
+            raise WorkloadError(
+                f"the score {score.name} cannot be computed: {type(error).__name__}: {error}", "the model is saved"
+            ) from error
         return replace(outcome, metrics=metrics, summary=_summary(metrics))
 
     def _check_read(self, kept: Kept, model: Any, name: str) -> Any:
@@ -187,7 +191,7 @@ def _arrays(kept: Kept) -> tuple[Any, Any]:
     y = None
     if facts[0].types[1] is not None:
         y = stack(kept.items(1), [one.shape[:1] for one in facts], np.result_type(*(one.types[1] for one in facts)))
-    kept.futures = kept.items(slice(2, 4))
+    kept.narrow(slice(2, 4))
     return X, y
 
 

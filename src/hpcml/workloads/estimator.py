@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.metrics import check_scoring
 
 from hpcml.data import in_memory
-from hpcml.errors import ConfigError, HpcmlError, WorkloadError, nearest
+from hpcml.errors import ConfigError, HpcmlError, WorkloadError, check_whole, nearest
 from hpcml.workloads import calls, forest, summary, worker
 from hpcml.workloads.base import Inputs, Outcome, Units
 from hpcml.workloads.checks import check_data, check_model, check_values, classifies
@@ -65,8 +65,7 @@ class FitEstimator:
     def __post_init__(self) -> None:
         if self.parallel is not None and self.parallel not in WAYS:
             raise ConfigError(f"workload.parallel={self.parallel}: unknown", nearest(str(self.parallel), WAYS))
-        if self.chunk is not None and (not isinstance(self.chunk, int) or self.chunk < 1):
-            raise ConfigError(f"workload.chunk={self.chunk}: must be a whole number of trees, 1 or more")
+        check_whole("workload.chunk", self.chunk, none=True)
         if self.test_size is not None and not (isinstance(self.test_size, (int, float)) and 0 <= self.test_size < 1):
             raise ConfigError(f"workload.test_size={self.test_size}: must lie between 0 and 1, for example 0.25")
         for name in ("stratify", "shuffle"):

@@ -39,8 +39,9 @@ class Fitted:
 
     @classmethod
     def of(cls, model: Any) -> Fitted:
-        """Ask a model that is fitted."""
-        names, classes = getattr(model, "feature_names_in_", None), getattr(model, "classes_", None)
+        """Ask a model that is fitted; what it does not know of its features, its run may (:func:`from_run`)."""
+        names = getattr(model, "feature_names_in_", getattr(model, "_hpcml_features", None))
+        classes = getattr(model, "classes_", None)
         return cls(
             model,
             getattr(model, "n_features_in_", None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -104,7 +105,7 @@ def merge(parts: Sequence[Any], forest: Any) -> Any:
     forest : estimator
         Not fitted; what the user asked for.
     """
-    whole = parts[0]
+    whole = copy.copy(parts[0])  # which may be merged again, if the run ends now
     whole.estimators_ = [tree for part in parts for tree in part.estimators_]
     own = {name: getattr(forest, name) for name in _OWN}
     return whole.set_params(**own | {"n_estimators": len(whole.estimators_)})

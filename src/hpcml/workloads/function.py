@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Function:
-    """Call a function ``f(client, data, **params)`` in the head.
+    """Call a function ``f(client, data, **arguments)`` in the head.
 
     The client is of the run's cluster, and the current one: Dask collections compute on it, and so does joblib within
     ``joblib.parallel_config("dask")``.
@@ -29,7 +29,7 @@ class Function:
     function : str or callable
         ``mine.f`` of a file in the working directory or a package, ``path/to/mine.py:f``, or the function itself. It
         gives an :class:`hpcml.Outcome`, a mapping of names to metrics, a number, or None.
-    params : mapping or None
+    arguments : mapping or None
         Its further arguments.
 
     Raises
@@ -39,25 +39,25 @@ class Function:
     """
 
     function: Any
-    params: Mapping[str, Any] | None = None
+    arguments: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         callables.check_function(self.function)
-        if self.params is not None and not isinstance(self.params, Mapping):
-            raise ConfigError(f"workload.params={self.params}: not a mapping", "for example {x: 1, y: two}")
+        if self.arguments is not None and not isinstance(self.arguments, Mapping):
+            raise ConfigError(f"workload.arguments={self.arguments}: not a mapping", "for example {x: 1, y: two}")
 
     def check(self, inputs: Inputs) -> int:
         """Refuse arguments that the function does not take."""
         inputs.refuse("model", what="workload=python")
-        given = {name: f"workload.params.{name}" for name in self.params or {}}
+        given = {name: f"workload.arguments.{name}" for name in self.arguments or {}}
         callables.check_arguments(
-            callables.find(self.function), given, leading=("client", "data"), hint="type workload.params.{0}=VALUE"
+            callables.find(self.function), given, leading=("client", "data"), hint="type workload.arguments.{0}=VALUE"
         )
         return 1
 
     def describe(self, inputs: Inputs) -> str:  # noqa: ARG002
         """Say what will be computed."""
-        given = ", ".join(["client", "data", *(f"{name}={value}" for name, value in (self.params or {}).items())])
+        given = ", ".join(["client", "data", *(f"{name}={value}" for name, value in (self.arguments or {}).items())])
         return f"{callables.name(self.function)}({given})"
 
     def run(self, inputs: Inputs, client: Client, units: Units) -> Outcome:
@@ -66,7 +66,7 @@ class Function:
         function = callables.find(self.function)
         try:
             with client.as_current():
-                result = function(client, inputs.data, **(self.params or {}))
+                result = function(client, inputs.data, **(self.arguments or {}))
         except HpcmlError as error:
             raise WorkloadError(error.message, *error.hints, outcome=getattr(error, "outcome", None)) from error
         except (Exception, SystemExit) as error:

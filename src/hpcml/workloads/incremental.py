@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpcml.data import Blocks, Dataset, in_blocks
-from hpcml.errors import ConfigError, DataError
+from hpcml.errors import ConfigError, DataError, check_whole
 from hpcml.workloads import curve, summary, sums
 from hpcml.workloads.base import Inputs, Outcome, Units
 from hpcml.workloads.checks import check_data, check_model, check_values, classifies, regresses
@@ -66,11 +66,7 @@ class Incremental:
 
     def __post_init__(self) -> None:
         for name in ("passes", "patience", "rows"):
-            value = getattr(self, name)
-            if value is None and name != "passes":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"workload.{name}={value}: must be a whole number, 1 or more")
+            check_whole(f"workload.{name}", getattr(self, name), none=name != "passes")
         for name in ("shuffle", "scale"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"workload.{name}={getattr(self, name)}: must be true or false")
@@ -150,11 +146,6 @@ class Incremental:
 
     def _check_data(self, data: Dataset | Blocks, model: Any) -> None:
         if isinstance(data, Blocks):
-            if self.rows is not None:
-                raise ConfigError(
-                    f"workload.rows={self.rows}: this data comes in blocks of its own",
-                    "leave it out; of Parquet data.rows says it, of Dask arrays data.chunks",
-                )
             if not data.has_target and (classifies(model) or regresses(model)):
                 raise DataError(
                     f"{data.name}: {type(model).__name__} needs a target, and there is none",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hpcml.data import Blocks
 from hpcml.errors import HpcmlError, WorkloadError
 from hpcml.workloads.base import Units
-from hpcml.workloads.crew import Crew
+from hpcml.workloads.crew import Crew, Made, Unit
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -40,8 +40,6 @@ class Kept:
 
     Attributes
     ----------
-    futures : list of Future
-        Of what is kept, in the blocks' order.
     facts : list of object
     """
 
@@ -57,23 +55,28 @@ class Kept:
         self._client, self._units = client, units
         # a unit is a block, but a task has many of them: so the crew counts for itself
         self._crew = Crew(client, Units(0))
-        self.futures: list[Future[Any]] = []
+        self._made: list[Made] = []
         self._sizes: list[int] = []
-        found: dict[int, Any] = {}
+        found: dict[str, Any] = {}
 
-        def todo() -> Iterator[tuple[str, tuple[Any, ...]]]:
+        def todo() -> Iterator[Unit]:
             for number in range(len(blocks)):
-                self.futures.append(self._crew.submit(make, blocks.block(number), number, *args))
-                yield str(number), (facts, self.futures[-1])
+                self._made.append(self._crew.make(make, blocks.block(number), number, *args))
+                yield f"read block {number}", (facts, self._made[-1])
 
-        for number, (size, fact) in self._crew.each(_look, todo()):
-            found[int(number)] = (size, fact)
-            units.finish(f"read block {number}", fact)
-        self._sizes = [found[number][0] for number in range(len(blocks))]
-        self.facts = [found[number][1] for number in range(len(blocks))]
+        for key, (size, fact) in self._crew.each(_look, todo()):
+            found[key] = (size, fact)
+            units.finish(key, fact)
+        in_order = [found[f"read block {number}"] for number in range(len(blocks))]
+        self._sizes, self.facts = [size for size, _ in in_order], [fact for _, fact in in_order]
 
     def __len__(self) -> int:
-        return len(self.futures)
+        return len(self._made)
+
+    @property
+    def futures(self) -> list[Future[Any]]:
+        """Of what is kept, in the blocks' order."""
+        return [made.future for made in self._made]
 
     @property
     def n_bytes(self) -> int:
@@ -104,24 +107,21 @@ class Kept:
         numbers = sorted(range(len(self)) if own is None else own)
         if sum(getattr(value, "nbytes", 0) for value in args) > 100_000:
             args = tuple(self._crew.share(value) if hasattr(value, "nbytes") else value for value in args)
-        todo = (
-            (
-                f"{name}, {len(some)} blocks from {some[0]}",
-                (
-                    function,
-                    name,
-                    [(number, () if own is None else (own[number],)) for number in some],
-                    len(some),
-                    *(self.futures[number] for number in some),
-                    *args,
-                ),
-            )
-            for some in self._together(numbers)
-        )
+
+        def unit(some: Sequence[int]) -> Unit:
+            which = f"block {some[0]}" if len(some) == 1 else f"{len(some)} blocks from {some[0]}"
+            owns = [(number, () if own is None else (own[number],)) for number in some]
+            held = [self._made[number] for number in some]
+            return f"{name}, {which}", (function, name, owns, len(some), *held, *args)
+
+        def split(suspect: Unit) -> list[Unit]:
+            some = [number for number, _ in suspect[1][2]]
+            return [unit([number]) for number in some] if len(some) > 1 else []
+
         waiting: dict[int, Any] = {}
         ahead = iter(numbers)
         following = next(ahead, None)
-        for _, results in self._crew.each(_several, todo):
+        for _, results in self._crew.each(_several, map(unit, self._together(numbers)), split=split):
             for number, result in results:
                 self._units.finish(f"{name}, block {number}", result)
                 waiting[number] = result
@@ -131,7 +131,12 @@ class Kept:
 
     def items(self, item: Any) -> list[Future[Any]]:
         """Give futures of an item, or a slice of items, of each thing that is kept."""
-        return [self._crew.submit(operator.getitem, future, item) for future in self.futures]
+        return [self._crew.submit(operator.getitem, made, item) for made in self._made]
+
+    def narrow(self, item: Any) -> None:
+        """Keep no more than an item, or a slice of items, of each thing that is kept."""
+        for made in self._made:
+            made.narrow(item)
 
     def call(self, key: str, function: Callable[..., Any], *args: Any) -> Any:
         """Do one unit that is about none of the blocks, on some worker."""
@@ -155,9 +160,10 @@ class Kept:
 
     def _homes(self, threads: Mapping[str, int]) -> list[str]:
         """Say on which worker each block is, after some were sent to workers that hold fewer than their share."""
-        holders = self._client.who_has(self.futures)
+        futures = self.futures
+        holders = self._client.who_has(futures)
         homes: list[str | None] = []
-        for future in self.futures:
+        for future in futures:
             there = sorted(set(holders.get(future.key) or ()) & set(threads))
             homes.append(there[0] if there else None)
         fair = {address: len(self) * share / sum(threads.values()) for address, share in threads.items()}
@@ -180,9 +186,8 @@ class Kept:
         return settled
 
     def _move(self, number: int, address: str) -> None:
-        self.futures[number] = self._client.submit(
-            _moved, self.futures[number], key=f"moved-{uuid.uuid4().hex}", workers=[address], allow_other_workers=True
-        )
+        made, key = self._made[number], f"moved-{uuid.uuid4().hex}"
+        made.future = self._client.submit(_moved, made.future, key=key, workers=[address], allow_other_workers=True)
 
     def memory_note(self) -> list[str]:
         """Say so if the blocks do not fit into the workers' memory."""

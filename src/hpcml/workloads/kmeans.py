@@ -12,7 +12,7 @@ import numpy as np
 import sklearn.cluster
 
 from hpcml.data import Dataset, in_blocks
-from hpcml.errors import ConfigError, DataError, WorkloadError, nearest
+from hpcml.errors import ConfigError, DataError, WorkloadError, check_whole, nearest
 from hpcml.workloads import lloyd
 from hpcml.workloads.base import Inputs, Outcome, Units
 from hpcml.workloads.checks import check_finite
@@ -70,10 +70,7 @@ class KMeans:
 
     def __post_init__(self) -> None:
         for name in ("n_clusters", "init_max_iter", "max_iter", "rows"):
-            value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-            if not whole and not (name == "rows" and value is None):
-                raise ConfigError(f"workload.{name}={value}: must be a whole number, 1 or more")
+            check_whole(f"workload.{name}", getattr(self, name), none=name == "rows")
         if not _is_number(self.tol) or self.tol < 0:
             raise ConfigError(f"workload.tol={self.tol}: must be 0 or more, for example 1e-4")
         if self.oversampling_factor is not None and not (
@@ -116,6 +113,7 @@ class KMeans:
 
     def check(self, inputs: Inputs) -> int:
         """Refuse data that is not numeric or has too few samples; count the units there are without convergence."""
+        inputs.refuse("model", what="workload=kmeans")
         data = inputs.data
         if data is None:
             raise ConfigError("data: there is nothing to cluster", "for example data=blobs")

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import itertools
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,10 @@ import cloudpickle  # type: ignore[import-untyped]
 import numpy as np
 
 from hpcml.data.rows import read_rows
-from hpcml.errors import ConfigError, WorkloadError, nearest
+from hpcml.errors import ConfigError, WorkloadError, check_whole, nearest
 from hpcml.workloads import callables
 from hpcml.workloads.base import Inputs, Outcome, Units
-from hpcml.workloads.crew import Crew
+from hpcml.workloads.crew import Crew, Unit
 from hpcml.workloads.rows import Row, call
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ class Map:
             _check_shape(self.parameters)
         if self.arguments is not None and not isinstance(self.arguments, Mapping):
             raise ConfigError(f"workload.arguments={self.arguments}: not a mapping", "for example {x: 1, y: two}")
-        if isinstance(self.batch, bool) or not isinstance(self.batch, int) or self.batch < 1:
-            raise ConfigError(f"workload.batch={self.batch}: must be a whole number, 1 or more")
+        check_whole("workload.batch", self.batch)
         if self.seed_argument is not None and not isinstance(self.seed_argument, str):
             raise ConfigError(f"workload.seed_argument={self.seed_argument}: must be an argument's name")
         if self.on_error not in ON_ERROR:
@@ -171,32 +170,30 @@ class Map:
         return outcome
 
     def _computed(self, crew: Crew, seed: int) -> Generator[Row]:
-        """Do the units, and of those that kill their workers each row again by itself."""
+        """Do the units, and of those that kill their workers each row by itself instead."""
         shared = crew.share((callables.find(self.function), dict(self.arguments or {})))
-        lost: list[range] = []
         count = len(self.rows)
-        batches = [range(begin, min(begin + self.batch, count)) for begin in range(0, count, self.batch)]
-        for again in (batches, lost):
-            under_way: dict[str, range] = {}
-            for key, result in crew.each(call, self._units(again, under_way, shared, seed), failed=lambda _, why: why):
-                numbers = under_way.pop(key)
-                if not isinstance(result, str):
-                    yield from result
-                elif len(numbers) == 1:
-                    yield Row(numbers[0], error=result)
-                else:
-                    lost += [range(number, number + 1) for number in numbers]
-                    crew.units.total += len(numbers)
 
-    def _units(
-        self, batches: Sequence[range], under_way: dict[str, range], shared: Any, seed: int
-    ) -> Iterator[tuple[str, tuple[Any, ...]]]:
-        for numbers in batches:
-            single = len(numbers) == 1
-            key = f"row {numbers[0]}" if single else f"rows {numbers[0]}-{numbers[-1]}"
-            under_way[key] = numbers
+        def unit(numbers: range) -> Unit:
+            first, last = numbers[0], numbers[-1]
             rows = [self.rows[number] for number in numbers]
-            yield key, (shared, numbers[0], rows, self.seed_argument, seed)
+            key = f"row {first}" if first == last else f"rows {first}-{last}"
+            return key, (shared, first, rows, self.seed_argument, seed)
+
+        def split(suspect: Unit) -> list[Unit]:
+            _, first, rows, *_ = suspect[1]
+            if len(rows) == 1:
+                return []
+            crew.units.total += len(rows) - 1
+            return [unit(range(number, number + 1)) for number in range(first, first + len(rows))]
+
+        def failed(key: str, why: str) -> list[Row]:
+            first, _, last = key.split()[1].partition("-")
+            return [Row(number, error=why) for number in range(int(first), int(last or first) + 1)]
+
+        batches = (range(begin, min(begin + self.batch, count)) for begin in range(0, count, self.batch))
+        for _, rows in crew.each(call, map(unit, batches), failed=failed, split=split):
+            yield from rows
 
     def _outcome(self, done: Mapping[int, Row]) -> Outcome:
         if not done:

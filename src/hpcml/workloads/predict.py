@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hpcml.data import Dataset, in_blocks, in_memory, load
-from hpcml.errors import ConfigError, WorkloadError, nearest
+from hpcml.errors import ConfigError, WorkloadError, check_whole, nearest
 from hpcml.units import format_size
 from hpcml.workloads import memory, predictions, summary, sums
 from hpcml.workloads.base import Inputs, Outcome, Units
@@ -64,8 +64,7 @@ class Predict:
             raise ConfigError(
                 f"workload.methods={self.methods}: must name one or more, each once", f"choices: {', '.join(METHODS)}"
             )
-        if self.rows is not None and (not isinstance(self.rows, int) or isinstance(self.rows, bool) or self.rows < 1):
-            raise ConfigError(f"workload.rows={self.rows}: must be a whole number, 1 or more")
+        check_whole("workload.rows", self.rows, none=True)
         if not isinstance(self.write, bool):
             raise ConfigError(f"workload.write={self.write}: must be true or false")
 
@@ -105,7 +104,8 @@ class Predict:
         kept, fitted = Outcome(), Fitted.of(inputs.model)
         if self.train is not None:
             model, names, notes = crew.call("fit", predictions.fit, inputs.model, self.train)
-            kept, fitted = Outcome(model=model, warnings=notes), replace(Fitted.of(model), names=names)
+            kept = Outcome(model=model, warnings=notes, features=names or ())
+            fitted = replace(Fitted.of(model), names=names)
             units.so_far = lambda: kept
         data = in_blocks(inputs.data, self.rows)
         score = self._score(inputs)
@@ -176,7 +176,7 @@ class _Found:
         if not done:
             return self.kept
         metrics = self._metrics(done)
-        outcome = Outcome(metrics, model=self.kept.model, warnings=self.kept.warnings)
+        outcome = replace(self.kept, metrics=metrics)
         if self.score is not None:
             try:
                 value = self.score.of([part.score for part in done if part.score is not None])
@@ -187,7 +187,7 @@ class _Found:
                     outcome=outcome,
                 ) from error
             metrics |= {"scoring": self.score.name, "score": value}
-        return Outcome(metrics, model=outcome.model, warnings=outcome.warnings, summary=_summary(metrics))
+        return replace(outcome, summary=_summary(metrics))
 
     def _metrics(self, done: Sequence[Done]) -> dict[str, Any]:
         peaks: dict[str, int] = {}

@@ -11,7 +11,7 @@ import joblib
 import numpy as np
 from distributed import get_worker
 
-from hpcml.data import Dataset, in_memory, load
+from hpcml.data import in_memory, load
 from hpcml.data.blocks import Block
 from hpcml.errors import ConfigError
 from hpcml.parts import Parts
@@ -112,9 +112,12 @@ def predict(block: Block, model: Any, request: Request) -> Done:
 
 def _predict(block: Block, model: Any, request: Request) -> Done:
     data = block.load()
-    X = data.X if request.order is None else data.X[:, request.order]
     Fitted.of(model).check_block(data, request.score)
-    columns, predicted = table(model, data, X, request.methods)
+    X, names = data.X, data.feature_names
+    if request.order is not None:
+        assert names is not None  # the order was found by them
+        X, names = X[:, request.order], tuple(names[at] for at in request.order)
+    columns, predicted = table(model, X, data.y, names, request.methods)
     part = None
     if request.score is not None:
         known = predicted is not None and of_predictions(request.score)
@@ -123,8 +126,16 @@ def _predict(block: Block, model: Any, request: Request) -> Done:
     return Done(len(X), written, part, f"worker {get_worker().name}", memory.peak())
 
 
-def table(model: Any, data: Dataset, X: Any, methods: Sequence[str]) -> tuple[Columns, Any]:
+def table(model: Any, X: Any, y: Any, names: Sequence[str] | None, methods: Sequence[str]) -> tuple[Columns, Any]:
     """Make the columns, and give what was predicted by ``predict``, None if that was not asked for.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_features)
+        Its columns in the model's order.
+    y : array of shape (n_samples,), or None
+    names : sequence of str or None
+        Of the columns of X.
 
     Returns
     -------
@@ -132,7 +143,7 @@ def table(model: Any, data: Dataset, X: Any, methods: Sequence[str]) -> tuple[Co
         ``y`` if there is a target, ``prediction``, ``proba_CLASS`` and so on.
     array or None
     """
-    columns: Columns = {} if data.y is None else _split(data.y, "y", range(data.y[:1].size))
+    columns: Columns = {} if y is None else _split(y, "y", range(y[:1].size))
     predicted = None
     for method in methods:
         values = np.concatenate([_values(model, method, X[at : at + _SLICE]) for at in range(0, len(X), _SLICE)])
@@ -140,7 +151,7 @@ def table(model: Any, data: Dataset, X: Any, methods: Sequence[str]) -> tuple[Co
             predicted = values
             columns |= _split(values, "prediction", range(values[:1].size))
         elif method == "transform":
-            columns |= _transformed(model, values, data.feature_names, columns)
+            columns |= _transformed(model, values, names, columns)
         else:
             columns |= _split(values, _PREFIX[method], _classes(model, values))
     return columns, predicted

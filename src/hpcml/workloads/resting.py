@@ -11,10 +11,12 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from distributed import Client, Status
+from distributed import Status
+
+from hpcml.client import Client
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ _LOOK, _LEASE = 1.0, 30.0
 _PATIENCE = 60.0
 
 
-class Part(Client):  # type: ignore[misc]  # distributed has no types
+class Part(Client):
     """A client that knows only the workers which do not rest; in all else it is the client that it was made of."""
 
     __slots__ = ("_active",)  # not in __dict__, which the two share
@@ -44,9 +46,7 @@ class Part(Client):  # type: ignore[misc]  # distributed has no types
 
     def scheduler_info(self, *args: Any, **kwargs: Any) -> Any:
         info = super().scheduler_info(*args, **kwargs)
-        if self.asynchronous:  # then Dask tells of no worker
-            return info
-        return {**info, "workers": {address: of for address, of in _workers(self).items() if address in self._active}}
+        return {**info, "workers": {address: of for address, of in info["workers"].items() if address in self._active}}
 
     def replicate(self, futures: Any, n: int | None = None, workers: Any = None, **kwargs: Any) -> Any:
         return super().replicate(futures, n, list(self._active) if workers is None else workers, **kwargs)
@@ -105,7 +105,7 @@ class Resting:
 
     def _settle(self) -> None:
         """Let go those that died, take others for them, and have all others rest, those too that have just come."""
-        workers = _workers(self._client)
+        workers = self._client.scheduler_info(n_workers=-1)["workers"]
         there = sorted(workers, key=lambda address: _natural(str(workers[address]["name"])))
         stayed = [address for address in self.active if address in workers]
         self.lost += len(self.active) - len(stayed)
@@ -120,7 +120,7 @@ class Resting:
     def _await(self, addresses: set[str], status: str) -> None:
         deadline = time.monotonic() + _PATIENCE
         while time.monotonic() < deadline:
-            workers = _workers(self._client)
+            workers = self._client.scheduler_info(n_workers=-1)["workers"]
             if all(workers[address]["status"] == status for address in addresses & set(workers)):
                 return
             time.sleep(0.02)
@@ -129,12 +129,6 @@ class Resting:
     def _wake(self, addresses: set[str]) -> None:
         if addresses and self._client.status == "running":
             self._client.run(_wake, workers=sorted(addresses), on_error="ignore")
-
-
-def _workers(client: Client) -> Mapping[str, Any]:
-    """Ask for all workers, by address; Client.scheduler_info loses them when another thread, or its timer, asks too."""
-    found: Mapping[str, Any] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
-    return found
 
 
 def _natural(name: str) -> list[Any]:

@@ -55,18 +55,34 @@ def resolve_scoring(scoring: Any, model: Any) -> Any:
 
 def _scorer(value: Any) -> Any:
     if callable(value):
-        return _checked(value, value)
+        return check_scorer(value, value)
     if not isinstance(value, str):
         raise ConfigError(f"workload.scoring={value!r}: neither a scorer's name nor a callable")
     if value in get_scorer_names():
         return get_scorer(value)
     if "." in value:
-        return _checked(locate(value, "workload.scoring"), value)
+        return check_scorer(locate(value, "workload.scoring"), value)
     raise ConfigError(f"workload.scoring={value}: unknown", nearest(value, get_scorer_names(), most=5))
 
 
-def _checked(scorer: Any, given: Any) -> Any:
-    """Refuse a metric where a scorer belongs: it would fail on every fold, for it takes y_true and y_pred."""
+def check_scorer(scorer: Any, given: Any) -> Any:
+    """Refuse a metric where a scorer belongs: it would fail each time, for it takes y_true and y_pred.
+
+    Parameters
+    ----------
+    scorer : callable
+    given : object
+        How the config names it.
+
+    Returns
+    -------
+    callable
+        The scorer.
+
+    Raises
+    ------
+    ConfigError
+    """
     if str(getattr(scorer, "__module__", "")).startswith("sklearn.metrics.") and hasattr(scorer, "__name__"):
         raise ConfigError(
             f"workload.scoring={given}: {scorer.__name__} is a metric of y_true and y_pred, not a scorer",

@@ -15,7 +15,7 @@ from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
 from hpcml.data import in_memory
-from hpcml.errors import ConfigError, WorkloadError, nearest
+from hpcml.errors import ConfigError, WorkloadError, check_whole, nearest
 from hpcml.files import plain
 from hpcml.workloads import fits, grid, summary, worker
 from hpcml.workloads.backend import ReportingBackend
@@ -92,8 +92,7 @@ class Search:
                 raise ConfigError(f"workload.{name}={getattr(self, name)}: must be true or false")
         if not isinstance(self.refit, (bool, str)):
             raise ConfigError(f"workload.refit={self.refit}: must be true, false or the name of a scorer")
-        if not isinstance(self.n_iter, int) or self.n_iter < 1:
-            raise ConfigError(f"workload.n_iter={self.n_iter}: must be a whole number, 1 or more")
+        check_whole("workload.n_iter", self.n_iter)
         if self.test_size is not None and not (isinstance(self.test_size, (int, float)) and 0 <= self.test_size < 1):
             raise ConfigError(f"workload.test_size={self.test_size}: must lie between 0 and 1, for example 0.25")
         self.error_score = _error_score(self.error_score)

@@ -13,6 +13,7 @@ from sklearn.metrics import get_scorer, log_loss
 from hpcml.errors import ConfigError, nearest
 from hpcml.targets import locate
 from hpcml.workloads.checks import classifies, regresses
+from hpcml.workloads.scoring import check_scorer
 
 # Of which labels, and of what was predicted for them: so the pairs that occur and how often say all.
 _OF_LABELS = (
@@ -162,11 +163,12 @@ def resolve(scoring: Any, model: Any) -> Score | None:
         name = "accuracy" if classifies(model) else "r2" if regresses(model) else None
         return None if name is None else Score(name)
     if callable(scoring):
-        return Score(getattr(scoring, "__name__", type(scoring).__name__), scoring)
+        return Score(getattr(scoring, "__name__", type(scoring).__name__), check_scorer(scoring, scoring))
     if not isinstance(scoring, str):
         raise ConfigError(f"workload.scoring={scoring!r}: neither a score's name nor a callable")
     if "." in scoring:
-        return Score(scoring.rpartition(".")[2], locate(scoring, "workload.scoring"))
+        own = check_scorer(locate(scoring, "workload.scoring"), scoring)
+        return Score(scoring.rpartition(".")[2], own)
     if scoring not in NAMES:
         raise ConfigError(
             f"workload.scoring={scoring}: is not one that can be summed up over blocks",

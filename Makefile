@@ -4,23 +4,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 
-.PHONY: run test test-experiments test-oldest test-docker check bench clean
+.PHONY: run test test-workloads test-oldest test-docker check bench clean
 
 run: $(VENV)/.runtime
 	$(BIN)/hpcml run experiment=digits_svc
 
 test: $(VENV)/.dev $(VENV)/.texts
 	.ci/slurm
-	.ci/tests $(BIN)/python
+	.ci/tests $(BIN)/python "tests/unit src" tests/user tests/cluster/test_head_jobs.py \
+	  "tests/cluster --ignore=tests/cluster/test_head_jobs.py --ignore=tests/cluster/test_experiments.py"
 
-# Every experiment, small, in jobs of a scheduler.
-test-experiments: $(VENV)/.dev
+# What is computed; and every experiment, small, in jobs of a scheduler.
+test-workloads: $(VENV)/.dev
 	.ci/slurm
-	$(BIN)/python -m pytest tests/cluster/test_experiments.py --durations=5
+	.ci/tests $(BIN)/python tests/workloads tests/cluster/test_experiments.py
 
-# What computes, with the oldest scikit-learn that hpcml takes, and a SciPy of its time.
+# What is computed, with the oldest scikit-learn that hpcml takes, and a SciPy of its time.
 test-oldest: $(OLDEST)/.dev
-	$(OLDEST)/bin/python -m pytest $$(grep -l sklearn tests/unit/test_*.py)
+	$(OLDEST)/bin/python -m pytest tests/workloads
 
 test-docker: $(VENV)/.dev
 	.ci/engine

@@ -108,7 +108,7 @@ def test_completion_in_bash(tmp_path: Path) -> None:
         ("hpcml ru", "hpcml run "),
         ("hpcml run clu", "ster"),  # and a bell: cluster= and cluster. are both there
         ("hpcml run cluster=lo", "hpcml run cluster=local "),
-        ("hpcml run experiment=dig", "hpcml run experiment=digits_svc "),
+        ("hpcml run experiment=sgd", "hpcml run experiment=sgd_random "),
         ("hpcml run data=digits model.ker", "hpcml run data=digits model.kernel="),
         ("hpcml status la", "hpcml status last "),
     ]:

@@ -91,12 +91,15 @@ class Fitted:
         more = [column for column in names if column not in self.names]
         if missing:
             raise DataError(
-                f"{name}: has no column {_some(missing)}, which {self.name} is fitted on", f"columns: {_some(names)}"
+                f"{name}: has no column {_some(missing)}, which {self.name} is fitted on",
+                f"columns: {_some(names)}",
+                "rename them as they were called when it was fitted",
             )
         if more:
             drop = ",".join(more[:_SHOWN])
             raise DataError(
-                f"{name}: has columns that {self.name} is not fitted on: {_some(more)}", f"'data.drop=[{drop}]'"
+                f"{name}: has columns that {self.name} is not fitted on: {_some(more)}",
+                f"leave them out: 'data.drop=[{drop}]'; the target, if it is among them: data.target=COLUMN",
             )
         return tuple(list(names).index(column) for column in self.names)
 

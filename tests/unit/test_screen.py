@@ -132,7 +132,7 @@ class TestMain:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("hpcml ", ["clean", "completion", "list", "plan", "run", "status", "submit"]),
+        ("hpcml ", ["clean", "completion", "fetch", "list", "plan", "run", "status", "submit"]),
         ("hpcml st", ["status"]),
         ("hpcml run clu", ["cluster.", "cluster="]),
         ("hpcml run cluster=lo", ["cluster=local"]),

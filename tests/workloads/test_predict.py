@@ -319,7 +319,9 @@ class TestChecks:
         with pytest.raises(DataError, match=r"tampered: has no column c, which LogisticRegression is fitted on"):
             Predict(train=train).check(inputs(blocks([GOOD]), model))
         one = Dataset(X=GOOD[:, :1], y=np.array([0, 1, 1]), feature_names=("a",))
-        with pytest.raises(DataError, match=r"columns that .* is not fitted on: b\n  leave them out: 'data.drop=\[b\]'"):
+        with pytest.raises(
+            DataError, match=r"columns that .* is not fitted on: b\n  leave them out: 'data.drop=\[b\]'"
+        ):
             Predict(train=one).check(inputs(blocks([GOOD]), model))
 
     def test_units_are_counted(self) -> None:

@@ -173,34 +173,53 @@ async def _serve(orders: Orders, paths: RunPaths, job: str, local_directory: str
         await asyncio.gather(*nannies)
         await asyncio.gather(*(nanny.finished() for nanny in nannies))
 
-    hurry = asyncio.ensure_future(_end_without_head(nannies, orders, paths))
+    watching = asyncio.ensure_future(_end_without_head(nannies, orders, paths))
     living, told = asyncio.ensure_future(live()), asyncio.ensure_future(ending.wait())
-    await asyncio.wait([living, told], return_when=asyncio.FIRST_COMPLETED)
-    hurry.cancel()
+    await asyncio.wait([living, told, watching], return_when=asyncio.FIRST_COMPLETED)
     if ending.is_set():
+        watching.cancel()
         await asyncio.gather(*(nanny.close(timeout=_END_TIMEOUT) for nanny in nannies), return_exceptions=True)
         living.cancel()
         return 128 + signal.SIGTERM
+    if watching.done():
+        living.cancel()
+        watching.result()
+    watching.cancel()
+    if living.exception() is not None:
+        _check_head(orders, paths, _LOST_TIMEOUT)  # workers that did not start for want of a head are told so
     living.result()
     return 0
 
 
 async def _end_without_head(nannies: list[Any], orders: Orders, paths: RunPaths) -> None:
-    """Kill workers that are closing because their head is gone: Dask would wait half a minute for what they compute."""
+    """Kill workers whose head is gone while they start or close: what Dask itself would wait for.
+
+    It gives a worker that starts ``patience`` seconds to find its scheduler, and one that closes half a minute for what
+    it computes.
+
+    Raises
+    ------
+    UnfitError
+        If workers have nobody to start for. A head that is only silent may be busy: they wait for it.
+    """
     from distributed import Status
 
     while True:
         await asyncio.sleep(1)
         closing = [nanny for nanny in nannies if nanny.status in {Status.closing, Status.closing_gracefully}]
-        if not closing:
+        starting = [nanny for nanny in nannies if nanny.status in {Status.init, Status.starting}]
+        if not (closing or starting):
             continue
         try:
             await asyncio.to_thread(_check_head, orders, paths, _LOST_TIMEOUT)
-        except UnfitError:
-            for nanny in closing:
+        except UnfitError as gone:
+            silent = isinstance(gone.__cause__, TimeoutError)
+            for nanny in closing if silent else closing + starting:
                 if nanny.pid is not None:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(nanny.pid, signal.SIGKILL)
+            if starting and not silent:
+                raise
 
 
 def main(directory: str, job: str) -> int:

@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from hpcml import LocalSpec
+from hpcml.cluster.handle import Cluster
+from hpcml.cluster.local import open_local
+from hpcml.logs import run_log
+from hpcml.runs import RunPaths
+
+
+@contextmanager
+def local_workers(workers: int) -> Iterator[Cluster]:
+    """Start a local cluster, and end it."""
+    with tempfile.TemporaryDirectory() as directory:
+        paths = RunPaths(Path(directory))
+        with run_log(paths.log), open_local(LocalSpec(workers=workers), paths) as cluster:
+            yield cluster
 
 
 def compare(title: str, ways: Mapping[str, Callable[[], object]], base: str, cores: int, rounds: int = 5) -> None:

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
-from _compare import compare
+from _compare import compare, local_workers
 from dask import delayed
 
-from hpcml import LocalSpec
-from hpcml.cluster.local import open_local
-from hpcml.logs import run_log
-from hpcml.runs import RunPaths
 from hpcml.workloads.asian import AsianOption, draw
 from hpcml.workloads.base import Inputs, Units
 
@@ -38,11 +31,7 @@ def main() -> None:
     def loop() -> None:
         np.average([max(0, np.average(random_walk(*path)) - o.strike) for _ in range(o.n)])
 
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        run_log(RunPaths(Path(directory)).log),
-        open_local(LocalSpec(workers=WORKERS), RunPaths(Path(directory))) as cluster,
-    ):
+    with local_workers(WORKERS) as cluster:
 
         def poster() -> None:
             # random_walk(...) is called here, in the client, before Dask sees anything

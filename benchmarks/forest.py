@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import joblib
-from _compare import compare
+from _compare import compare, local_workers
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 
-from hpcml import Dataset, LocalSpec
-from hpcml.cluster.local import open_local
-from hpcml.logs import run_log
-from hpcml.runs import RunPaths
+from hpcml import Dataset
 from hpcml.workloads.base import Inputs, Units
 from hpcml.workloads.estimator import FitEstimator
 
@@ -34,11 +28,7 @@ def main() -> None:
         with joblib.parallel_config("loky"):
             fit(WORKERS)
 
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        run_log(RunPaths(Path(directory)).log),
-        open_local(LocalSpec(workers=WORKERS), RunPaths(Path(directory))) as cluster,
-    ):
+    with local_workers(WORKERS) as cluster:
 
         def dask() -> None:
             with joblib.parallel_config("dask", client=cluster.client, scatter=[X, y]):

@@ -5,22 +5,17 @@ The samples lie where they are needed before the clock starts: on the workers, o
 
 from __future__ import annotations
 
-import tempfile
 import warnings
-from pathlib import Path
 
 import dask_ml.cluster
 import numpy as np
 import sklearn.cluster
-from _compare import compare
+from _compare import compare, local_workers
 from sklearn.datasets import make_blobs
 from threadpoolctl import threadpool_limits
 
-from hpcml import Dataset, LocalSpec
-from hpcml.cluster.local import open_local
+from hpcml import Dataset
 from hpcml.data import in_blocks
-from hpcml.logs import run_log
-from hpcml.runs import RunPaths
 from hpcml.workloads import lloyd
 from hpcml.workloads.base import Units
 from hpcml.workloads.clusters import Clusters
@@ -45,11 +40,7 @@ def main() -> None:
             model = sklearn.cluster.KMeans(CLUSTERS, init=init, n_init=1, max_iter=ITERATIONS, tol=0)
             found["serial"] = model.fit(X).cluster_centers_
 
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        run_log(RunPaths(Path(directory)).log),
-        open_local(LocalSpec(workers=WORKERS), RunPaths(Path(directory))) as cluster,
-    ):
+    with local_workers(WORKERS) as cluster:
         units = Units(0)
         kept = Kept(cluster.client, units, in_blocks(Dataset(X=X)), lloyd.read, Facts.of)
         of_all = Facts.of_all(kept.facts)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import joblib
-from _compare import compare
+from _compare import compare, local_workers
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GridSearchCV
 
-from hpcml import Dataset, LocalSpec, Search
-from hpcml.cluster.local import open_local
-from hpcml.logs import run_log
-from hpcml.runs import RunPaths
+from hpcml import Dataset, Search
 from hpcml.workloads.base import Inputs, Units
 
 WORKERS = 2
@@ -30,11 +24,7 @@ def main() -> None:
     def fit(n_jobs: int | None = None) -> None:
         GridSearchCV(model, GRID, cv=3, refit=False, n_jobs=n_jobs).fit(X, y)
 
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        run_log(RunPaths(Path(directory)).log),
-        open_local(LocalSpec(workers=WORKERS), RunPaths(Path(directory))) as cluster,
-    ):
+    with local_workers(WORKERS) as cluster:
 
         def dask() -> None:
             with joblib.parallel_config("dask", client=cluster.client, scatter=[X, y]):

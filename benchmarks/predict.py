@@ -19,13 +19,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
-from _compare import compare
+from _compare import compare, local_workers
 from sklearn.datasets import make_classification
 
-from hpcml import LocalSpec
-from hpcml.cluster.local import open_local
 from hpcml.data import Blocks, Replicas
-from hpcml.logs import run_log
 from hpcml.models import logistic_cv
 from hpcml.parts import Parts
 from hpcml.runs import RunPaths
@@ -57,11 +54,7 @@ def loop(model: Any, data: Blocks, parts: Parts) -> None:
 
 
 def speed() -> None:
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        run_log(RunPaths(Path(directory)).log),
-        open_local(LocalSpec(workers=WORKERS), RunPaths(Path(directory))) as cluster,
-    ):
+    with local_workers(WORKERS) as cluster, tempfile.TemporaryDirectory() as directory:
         model = logistic_cv(cv=3).fit(*SOURCE())
         workload = Predict(methods=METHODS, scoring="accuracy")
 

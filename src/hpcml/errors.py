@@ -144,3 +144,27 @@ def check_whole(key: str, value: Any, *, least: int = 1, none: bool = False) -> 
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{key}={value}: must be a whole number, {least} or more")
+
+
+def check_flag(key: str, value: Any) -> None:
+    """Refuse what is neither true nor false.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key}={value}: must be true or false")
+
+
+def check_share(key: str, value: Any) -> None:
+    """Refuse what is no share of the samples that leaves some: None, or from 0 to below 1.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise ConfigError(f"{key}={value}: must lie between 0 and 1, for example 0.25")

@@ -11,7 +11,7 @@ import numpy as np
 
 from hpcml.data import Dataset, in_blocks
 from hpcml.data.blocks import Block
-from hpcml.errors import ConfigError, DataError, WorkloadError, check_whole
+from hpcml.errors import ConfigError, DataError, WorkloadError, check_share, check_whole
 from hpcml.workloads import dask_models, summary, sums
 from hpcml.workloads.base import Inputs, Outcome, Units
 from hpcml.workloads.checks import check_model
@@ -49,8 +49,7 @@ class DaskFit:
     rows: int | None = None
 
     def __post_init__(self) -> None:
-        if self.test_size is not None and not (isinstance(self.test_size, (int, float)) and 0 <= self.test_size < 1):
-            raise ConfigError(f"workload.test_size={self.test_size}: must lie between 0 and 1, for example 0.25")
+        check_share("workload.test_size", self.test_size)
         check_whole("workload.rows", self.rows, none=True)
 
     def check(self, inputs: Inputs) -> int:

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.metrics import check_scoring
 
 from hpcml.data import in_memory
-from hpcml.errors import ConfigError, HpcmlError, WorkloadError, check_whole, nearest
+from hpcml.errors import ConfigError, HpcmlError, WorkloadError, check_flag, check_share, check_whole, nearest
 from hpcml.workloads import calls, forest, summary, worker
 from hpcml.workloads.base import Inputs, Outcome, Units
 from hpcml.workloads.checks import check_data, check_model, check_values, classifies
@@ -66,11 +66,9 @@ class FitEstimator:
         if self.parallel is not None and self.parallel not in WAYS:
             raise ConfigError(f"workload.parallel={self.parallel}: unknown", nearest(str(self.parallel), WAYS))
         check_whole("workload.chunk", self.chunk, none=True)
-        if self.test_size is not None and not (isinstance(self.test_size, (int, float)) and 0 <= self.test_size < 1):
-            raise ConfigError(f"workload.test_size={self.test_size}: must lie between 0 and 1, for example 0.25")
+        check_share("workload.test_size", self.test_size)
         for name in ("stratify", "shuffle"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"workload.{name}={getattr(self, name)}: must be true or false")
+            check_flag(f"workload.{name}", getattr(self, name))
 
     def check(self, inputs: Inputs) -> int:
         """Refuse data and scorers that do not suit, and ways to spread that the estimator has not; count the units."""
@@ -125,10 +123,7 @@ class FitEstimator:
 
     def split(self, inputs: Inputs) -> Split:
         """Hold out the test samples."""
-        assert inputs.data is not None  # check() refuses it
-        data = in_memory(inputs.data)
-        stratify = self.stratify and data.y is not None and classifies(inputs.model)
-        return hold_out(data, self.test_size, stratify=stratify, shuffle=self.shuffle, seed=inputs.seed)
+        return hold_out(inputs, self.test_size, stratify=self.stratify, shuffle=self.shuffle)
 
     def run(self, inputs: Inputs, client: Client, units: Units) -> Outcome:
         """Fit on the cluster, and score the held-out samples."""

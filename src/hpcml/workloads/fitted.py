@@ -155,15 +155,12 @@ class Fitted:
         ConfigError
             For example for ``f1``, which takes two classes, of a model of three.
         """
-        if self.classes is None or not of_predictions(score):
-            return
-        try:
-            score.of([score.part_of(self.classes, self.classes)])
-        except ValueError as error:
+        misfit = None if self.classes is None else score.misfit(self.classes)
+        if misfit is not None:
             raise ConfigError(
-                f"workload.scoring={score.name}: does not go with the classes of {self.name}: {error}",
+                f"workload.scoring={score.name}: does not go with the classes of {self.name}: {misfit}",
                 "use workload.scoring=accuracy or f1_macro",
-            ) from error
+            )
 
 
 def check_fitted(model: Any) -> None:
@@ -183,11 +180,6 @@ def check_fitted(model: Any) -> None:
         ) from error
     except (AttributeError, TypeError):  # not of scikit-learn's family
         return
-
-
-def of_predictions(score: Score) -> bool:
-    """Tell whether a score needs nothing of the model but its predictions."""
-    return score.scorer is None and score.name != "neg_log_loss"
 
 
 # So many columns are named in a message.

@@ -14,8 +14,9 @@ from sklearn.model_selection import (
     train_test_split,
 )
 
-from hpcml.data import Dataset
+from hpcml.data import in_memory
 from hpcml.errors import DataError
+from hpcml.workloads.base import Inputs
 from hpcml.workloads.checks import classifies
 
 
@@ -35,16 +36,24 @@ class Split:
         return [self.X] if self.y is None else [self.X, self.y]
 
 
-def hold_out(data: Dataset, test_size: float | None, *, stratify: bool, shuffle: bool, seed: int) -> Split:
+def hold_out(inputs: Inputs, test_size: float | None, *, stratify: bool, shuffle: bool) -> Split:
     """Hold out samples for the test: the same ones for the same seed, whatever the cluster.
 
     Samples of one group stay together, as they do in the folds.
+
+    Parameters
+    ----------
+    stratify : bool
+        Whether both parts have the classes' proportions; of no effect on a target that is a number.
 
     Raises
     ------
     DataError
         If a class has too few samples to be in both parts.
     """
+    assert inputs.data is not None  # each workload's check() refuses it
+    data, seed = in_memory(inputs.data), inputs.seed
+    stratify = stratify and data.y is not None and classifies(inputs.model)
     if not test_size:
         return Split(data.X, data.y, data.groups)
     samples = np.arange(data.n_samples)

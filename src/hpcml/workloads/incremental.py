@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpcml.data import Blocks, Dataset, in_blocks
-from hpcml.errors import ConfigError, DataError, check_whole
+from hpcml.errors import ConfigError, DataError, check_flag, check_share, check_whole
 from hpcml.workloads import curve, summary, sums
 from hpcml.workloads.base import Inputs, Outcome, Units
 from hpcml.workloads.checks import check_data, check_model, check_values, classifies, regresses
@@ -68,10 +68,8 @@ class Incremental:
         for name in ("passes", "patience", "rows"):
             check_whole(f"workload.{name}", getattr(self, name), none=name != "passes")
         for name in ("shuffle", "scale"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"workload.{name}={getattr(self, name)}: must be true or false")
-        if self.test_size is not None and not (_is_number(self.test_size) and 0 <= self.test_size < 1):
-            raise ConfigError(f"workload.test_size={self.test_size}: must lie between 0 and 1, for example 0.25")
+            check_flag(f"workload.{name}", getattr(self, name))
+        check_share("workload.test_size", self.test_size)
         if not _is_number(self.tol) or self.tol < 0:
             raise ConfigError(f"workload.tol={self.tol}: must be a number, 0 or more")
         _check_classes(self.classes)

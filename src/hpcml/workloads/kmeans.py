@@ -12,7 +12,7 @@ import numpy as np
 import sklearn.cluster
 
 from hpcml.data import Dataset, in_blocks
-from hpcml.errors import ConfigError, DataError, WorkloadError, check_whole, nearest
+from hpcml.errors import ConfigError, DataError, WorkloadError, check_flag, check_whole, nearest
 from hpcml.workloads import lloyd
 from hpcml.workloads.base import Inputs, Outcome, Units
 from hpcml.workloads.checks import check_finite
@@ -79,8 +79,7 @@ class KMeans:
             raise ConfigError(f"workload.oversampling_factor={self.oversampling_factor}: must be more than 0")
         if self.engine not in ENGINES:
             raise ConfigError(f"workload.engine={self.engine}: unknown", nearest(str(self.engine), ENGINES))
-        if not isinstance(self.labels, bool):
-            raise ConfigError(f"workload.labels={self.labels}: must be true or false")
+        check_flag("workload.labels", self.labels)
         if isinstance(self.init, str):
             self._check_name(self.init)
         else:

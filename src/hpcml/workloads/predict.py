@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hpcml.data import Dataset, in_blocks, in_memory, load
-from hpcml.errors import ConfigError, WorkloadError, check_whole, nearest
+from hpcml.errors import ConfigError, WorkloadError, check_flag, check_whole, nearest
 from hpcml.units import format_size
 from hpcml.workloads import memory, predictions, summary, sums
 from hpcml.workloads.base import Inputs, Outcome, Units
@@ -65,8 +65,7 @@ class Predict:
                 f"workload.methods={self.methods}: must name one or more, each once", f"choices: {', '.join(METHODS)}"
             )
         check_whole("workload.rows", self.rows, none=True)
-        if not isinstance(self.write, bool):
-            raise ConfigError(f"workload.write={self.write}: must be true or false")
+        check_flag("workload.write", self.write)
 
     def check(self, inputs: Inputs) -> int:
         """Refuse a model that is not fitted or lacks a method, and data that does not suit it; count the units."""

@@ -16,7 +16,7 @@ from hpcml.data.blocks import Block
 from hpcml.errors import ConfigError
 from hpcml.parts import Parts
 from hpcml.workloads import memory
-from hpcml.workloads.fitted import Fitted, of_predictions
+from hpcml.workloads.fitted import Fitted
 from hpcml.workloads.sums import Part, Score
 
 METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function", "transform")
@@ -120,7 +120,7 @@ def _predict(block: Block, model: Any, request: Request) -> Done:
     columns, predicted = table(model, X, data.y, names, request.methods)
     part = None
     if request.score is not None:
-        known = predicted is not None and of_predictions(request.score)
+        known = predicted is not None and request.score.of_predictions
         part = request.score.part_of(data.y, predicted) if known else request.score.part(model, X, data.y)
     written = 0 if request.parts is None else request.parts.write(block.number, columns)
     return Done(len(X), written, part, f"worker {get_worker().name}", memory.peak())

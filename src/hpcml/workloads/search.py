@@ -15,12 +15,12 @@ from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
 from hpcml.data import in_memory
-from hpcml.errors import ConfigError, WorkloadError, check_whole, nearest
+from hpcml.errors import ConfigError, WorkloadError, check_flag, check_share, check_whole, nearest
 from hpcml.files import plain
 from hpcml.workloads import fits, grid, summary, worker
 from hpcml.workloads.backend import ReportingBackend
 from hpcml.workloads.base import Inputs, Outcome, Units
-from hpcml.workloads.checks import check_data, check_model, check_parameters, check_values, classifies
+from hpcml.workloads.checks import check_data, check_model, check_parameters, check_values
 from hpcml.workloads.fits import Fit
 from hpcml.workloads.holdout import Split, count_folds, folds_of, hold_out
 from hpcml.workloads.scoring import check_scores, resolve_scoring
@@ -88,13 +88,11 @@ class Search:
                 "for example workload.cv=5 or 'workload.cv={_target_: sklearn.model_selection.KFold, n_splits: 5}'",
             )
         for name in ("stratify", "shuffle", "return_train_score"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"workload.{name}={getattr(self, name)}: must be true or false")
+            check_flag(f"workload.{name}", getattr(self, name))
         if not isinstance(self.refit, (bool, str)):
             raise ConfigError(f"workload.refit={self.refit}: must be true, false or the name of a scorer")
         check_whole("workload.n_iter", self.n_iter)
-        if self.test_size is not None and not (isinstance(self.test_size, (int, float)) and 0 <= self.test_size < 1):
-            raise ConfigError(f"workload.test_size={self.test_size}: must lie between 0 and 1, for example 0.25")
+        check_share("workload.test_size", self.test_size)
         self.error_score = _error_score(self.error_score)
         self._spaces()
 
@@ -128,10 +126,7 @@ class Search:
 
     def split(self, inputs: Inputs) -> Split:
         """Hold out the test samples."""
-        assert inputs.data is not None  # check() refuses it
-        data = in_memory(inputs.data)
-        stratify = self.stratify and data.y is not None and classifies(inputs.model)
-        return hold_out(data, self.test_size, stratify=stratify, shuffle=self.shuffle, seed=inputs.seed)
+        return hold_out(inputs, self.test_size, stratify=self.stratify, shuffle=self.shuffle)
 
     def run(self, inputs: Inputs, client: Client, units: Units) -> Outcome:
         """Search on the cluster, fit the best candidate on a worker, score it on the held-out samples."""

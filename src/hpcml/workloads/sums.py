@@ -48,6 +48,21 @@ class Score:
     name: str
     scorer: Callable[[Any, Any, Any], float] | None = None
 
+    @property
+    def of_predictions(self) -> bool:
+        """Whether it needs nothing of the model but its predictions."""
+        return self.scorer is None and self.name != "neg_log_loss"
+
+    def misfit(self, classes: Any) -> str | None:
+        """Say why it does not go with such classes, as ``f1`` does not with three; None if it does."""
+        if not self.of_predictions:
+            return None
+        try:
+            self.of([self.part_of(classes, classes)])
+        except ValueError as error:
+            return str(error)
+        return None
+
     def part(self, model: Any, X: Any, y: Any) -> Part:
         """Give what a block adds; called on a worker.
 
@@ -85,7 +100,7 @@ class Score:
             In the blocks' order.
         """
         n = int(sum(part["n"] for part in parts))
-        if self.scorer is not None or self.name == "neg_log_loss":
+        if not self.of_predictions:
             return math.fsum(part["sum"] for part in parts) / n
         if self.name in _OF_LABELS:
             return self._of_pairs(parts)

@@ -19,7 +19,6 @@ from hpcml.workloads import curve, divergence
 from hpcml.workloads.chain import Chain, Source, State
 from hpcml.workloads.crew import Crew
 from hpcml.workloads.curve import Pass
-from hpcml.workloads.fitted import of_predictions
 from hpcml.workloads.scan import Rows, Scan, loaded, look
 from hpcml.workloads.sums import Part, Score
 
@@ -199,15 +198,12 @@ class Training:
     def _check_score(self, scan: Scan) -> None:
         """Refuse a score that does not go with the classes, before the first pass is lost for it."""
         score = self.plan.score
-        if score is None or scan.classes is None or not of_predictions(score):
-            return
-        try:
-            score.of([score.part_of(scan.classes, scan.classes)])
-        except ValueError as error:
+        misfit = None if score is None or scan.classes is None else score.misfit(scan.classes)
+        if score is not None and misfit is not None:
             raise WorkloadError(
-                f"workload.scoring={score.name}: does not go with this target: {error}",
+                f"workload.scoring={score.name}: does not go with this target: {misfit}",
                 "use workload.scoring=accuracy or f1_macro",
-            ) from error
+            )
 
     def _judge(self, state: State, sound: bool) -> None:
         """End the run if the model has diverged: what comes later would be no better."""

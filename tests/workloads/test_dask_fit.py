@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -249,6 +251,35 @@ def test_what_can_be_known_before_is_refused_before() -> None:
     for keys, message in (({"test_size": 1}, "workload.test_size=1"), ({"rows": 0}, "workload.rows=0")):
         with pytest.raises(ConfigError, match=message):
             DaskFit(**keys)
+
+
+def deadly_xgboost(marks: Path, most: int) -> Any:
+    """Make an estimator that kills so many workers in the middle of its fit: each leaves a file."""
+    import xgboost.callback
+    import xgboost.dask
+
+    class Kill(xgboost.callback.TrainingCallback):  # type: ignore[misc]  # local, and so pickled whole
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            if epoch == 2 and len(list(marks.iterdir())) < most:
+                (marks / str(os.getpid())).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return False
+
+    return xgboost.dask.DaskXGBClassifier(n_estimators=5, callbacks=[Kill()])
+
+
+def test_a_fit_that_a_worker_dies_in_begins_again(cluster: Cluster, tmp_path: Path) -> None:
+    found = run(cluster, classes(), deadly_xgboost(tmp_path, 1))
+    assert 1 <= len(list(tmp_path.iterdir())) <= 2  # both may be there at once
+    assert found.warnings == ["DaskXGBClassifier was fitted 2 times, as workers died"]
+    assert found.model.get_booster().num_boosted_rounds() == 5
+    assert found.metrics["score"] > 0.8
+
+
+def test_a_fit_that_workers_always_die_in_is_given_up(cluster: Cluster, tmp_path: Path) -> None:
+    wanted = r"^DaskXGBClassifier: the fit failed as \d workers? died, try 3 of 3: .*(\n.*)*  workers die most"
+    with pytest.raises(WorkloadError, match=wanted):
+        run(cluster, classes(), deadly_xgboost(tmp_path, 100))
 
 
 @pytest.mark.parametrize("package", ["xgboost", "lightgbm"])

@@ -40,9 +40,11 @@ class Made:
     future : Future
     """
 
-    def __init__(self, crew: Crew, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def __init__(
+        self, crew: Crew, function: Callable[..., Any], args: tuple[Any, ...], future: Future[Any] | None = None
+    ) -> None:
         self._crew, self._function, self._args = crew, function, args
-        self.future: Future[Any] = crew.submit(function, *args)
+        self.future: Future[Any] = crew.submit(function, *args) if future is None else future
 
     def renew(self) -> bool:
         """Make it anew if it was given up, and wait for it; say whether it was not given up again."""
@@ -54,10 +56,10 @@ class Made:
         self._crew.wait_for([self.future])
         return not died(self.future)
 
-    def narrow(self, item: Any) -> None:
-        """Keep no more of it than an item, or a slice of items."""
-        self.future = self._crew.submit(operator.getitem, self, item)
-        self._function, self._args = _item, (item, self._function, *self._args)
+    def item(self, item: Any) -> Made:
+        """Give an item of it, or a slice of items, which can be made anew without the rest."""
+        args = (item, self._function, *self._args)
+        return Made(self._crew, _item, args, self._crew.submit(operator.getitem, self, item))
 
 
 def renew(args: Iterable[Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from hpcml.errors import ConfigError, DataError, WorkloadError, check_share, che
 from hpcml.workloads import dask_models, summary, sums
 from hpcml.workloads.base import Inputs, Outcome, Units
 from hpcml.workloads.checks import check_model
+from hpcml.workloads.crew import renew
 from hpcml.workloads.dask_models import Predictor
 from hpcml.workloads.kept import Kept
 from hpcml.workloads.stacked import stack
@@ -22,6 +24,14 @@ from hpcml.workloads.sums import Part, Score
 
 if TYPE_CHECKING:
     from distributed import Client
+
+log = logging.getLogger(__name__)
+
+# How often a fit is tried that workers die in.
+_TRIES = 3
+
+# How many seconds Dask may take to know of a death, and others to come.
+_NEWS, _REPLACED = 3.0, 60.0
 
 
 @dataclass(kw_only=True)
@@ -93,20 +103,17 @@ class DaskFit:
         began, test_size = time.monotonic(), (self.test_size or 0.0) if score is not None else 0.0
         kept = Kept(client, units, blocks, _parted, _Facts.of, model, test_size, inputs.seed)
         classes = self._check_read(kept, model, blocks.name)
-        X, y = _arrays(kept)
+        arrays = _Arrays(kept)
         metrics: dict[str, Any] = {
-            "n_samples": len(X),
-            "n_features": X.shape[1],
+            "n_samples": sum(facts.shape[0] for facts in kept.facts),
+            "n_features": kept.facts[0].shape[1],
             "n_held_out": sum(facts.n_test for facts in kept.facts) if test_size else 0,
             "read_s": time.monotonic() - began,
         }
         began = time.monotonic()
-        try:
-            fitted = dask_models.fit(model, X, y, client)
-        except Exception as error:
-            raise WorkloadError(f"{summary.name(model)}: the fit failed: {type(error).__name__}: {error}") from error
+        fitted, told = _fit(model, arrays, client)
         metrics["fit_s"] = time.monotonic() - began
-        outcome = Outcome(metrics, model=fitted, warnings=kept.memory_note(), summary=_summary(metrics))
+        outcome = Outcome(metrics, model=fitted, warnings=[*kept.memory_note(), *told], summary=_summary(metrics))
         units.so_far = lambda: outcome
         units.finish("fit", metrics)
         if score is None:
@@ -140,6 +147,57 @@ class DaskFit:
         except DataError as error:
             raise WorkloadError(error.message, *error.hints) from None
         return classes
+
+
+def _fit(model: Any, arrays: _Arrays, client: Client) -> tuple[Any, list[str]]:
+    """Fit, and again if a worker died, which XGBoost and LightGBM do not survive; say how often that was."""
+    name, failures = summary.name(model), 0
+    while True:
+        there = _workers(client)
+        try:
+            fitted = dask_models.fit(model, *arrays(), client)
+        except Exception as error:
+            failures += 1
+            lost = _lost(there, client)
+            dead = f"{lost} worker{'s' if lost > 1 else ''}"
+            why = f" as {dead} died, try {failures} of {_TRIES}" if lost else ""
+            if not lost or failures == _TRIES:
+                raise WorkloadError(
+                    f"{name}: the fit failed{why}: {type(error).__name__}: {error}",
+                    *(["workers die most often for want of memory: give each more"] if lost else []),
+                ) from error
+            log.warning("the fit of %s failed%s: %s", name, why, error)
+            _await(len(there), client)
+            if not arrays.renew():
+                raise WorkloadError(
+                    f"{name}: a block kills every worker that reads it",
+                    "give each worker more memory, or make the blocks smaller",
+                ) from error
+        else:
+            return fitted, [f"{name} was fitted {failures + 1} times, as workers died"] if failures else []
+
+
+def _workers(client: Client) -> set[str]:
+    return set(client.scheduler_info(n_workers=-1)["workers"])
+
+
+def _lost(there: set[str], client: Client) -> int:
+    """Count the workers that died; those that they talked to may know it before Dask does."""
+    if client.status != "running":  # the cluster was given up
+        return 0
+    deadline = time.monotonic() + _NEWS
+    while not (lost := there - _workers(client)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return len(lost)
+
+
+def _await(count: int, client: Client) -> None:
+    """Wait until as many workers are there as before, and not for long if there are some."""
+    try:
+        client.wait_for_workers(count, timeout=_REPLACED)
+    except TimeoutError:
+        if not _workers(client):
+            raise WorkloadError("all workers died, and no others came", "their logs say why") from None
 
 
 def _parted(block: Block, number: int, model: Any, test_size: float, seed: int) -> tuple[Any, ...]:
@@ -183,15 +241,27 @@ class _Facts:
         return cls(X.shape, (X.dtype, None if y is None else y.dtype), len(X_test), classes)
 
 
-def _arrays(kept: Kept) -> tuple[Any, Any]:
-    """Make Dask arrays of what is trained on; of each block only what is scored is kept besides."""
-    facts = kept.facts
-    X = stack(kept.items(0), [one.shape for one in facts], np.result_type(*(one.types[0] for one in facts)))
-    y = None
-    if facts[0].types[1] is not None:
-        y = stack(kept.items(1), [one.shape[:1] for one in facts], np.result_type(*(one.types[1] for one in facts)))
-    kept.narrow(slice(2, 4))
-    return X, y
+class _Arrays:
+    """Dask arrays of what is trained on; of each block only what is scored is kept besides."""
+
+    def __init__(self, kept: Kept) -> None:
+        self._facts = kept.facts
+        self._X = kept.items(0)
+        self._y = None if kept.facts[0].types[1] is None else kept.items(1)
+        kept.narrow(slice(2, 4))
+
+    def renew(self) -> bool:
+        """Make chunks anew that Dask gave up, because workers died that read them; say whether all are there."""
+        return renew([*self._X, *(self._y or [])])
+
+    def __call__(self) -> tuple[Any, Any]:
+        """Give X and y, None if there is no target."""
+        shapes, types = [one.shape for one in self._facts], [one.types for one in self._facts]
+        X = stack([made.future for made in self._X], shapes, np.result_type(*(of_x for of_x, _ in types)))
+        if self._y is None:
+            return X, None
+        y_type = np.result_type(*(of_y for _, of_y in types))
+        return X, stack([made.future for made in self._y], [shape[:1] for shape in shapes], y_type)
 
 
 def _part(held: tuple[Any, Any], _: int, score: Score, model: Any) -> Part | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -129,14 +128,13 @@ class Kept:
                 yield waiting.pop(following)
                 following = next(ahead, None)
 
-    def items(self, item: Any) -> list[Future[Any]]:
-        """Give futures of an item, or a slice of items, of each thing that is kept."""
-        return [self._crew.submit(operator.getitem, made, item) for made in self._made]
+    def items(self, item: Any) -> list[Made]:
+        """Give an item, or a slice of items, of each thing that is kept."""
+        return [made.item(item) for made in self._made]
 
     def narrow(self, item: Any) -> None:
         """Keep no more than an item, or a slice of items, of each thing that is kept."""
-        for made in self._made:
-            made.narrow(item)
+        self._made = self.items(item)
 
     def call(self, key: str, function: Callable[..., Any], *args: Any) -> Any:
         """Do one unit that is about none of the blocks, on some worker."""

@@ -30,13 +30,15 @@ start, queue and imports, on a machine of 2 cores.
 """
 
 # What is shown of the results, whichever of them an experiment has.
-SHOWN = ("best_score", "test_score", "score", "price", "inertia", "accuracy")
+SHOWN = ("best_score", "test_score", "score", "price", "inertia", "accuracy", "largest")
 
 
 def result(ran: Ran) -> str:
     """Give a figure that says what came out."""
     metrics = {**ran.metrics, "test_score": (ran.metrics.get("test_scores") or {}).get("score")}
     found = {name: metrics[name] for name in SHOWN if isinstance(metrics.get(name), float)}
+    if rows := ran.metrics["rows"]:
+        return f"{len(rows)} rows, the first {', '.join(f'{name}={value:.6g}' for name, value in rows[0].items())}"
     return ", ".join(f"{name} {value:.6g}" for name, value in list(found.items())[:2])
 
 

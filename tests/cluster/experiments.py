@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 from benchmarks._corpus import archive
 from tests.cluster.beds import Bed
 
@@ -63,7 +63,18 @@ def run(bed: Bed, name: str, *args: str) -> Ran:
     assert code == 0, f"{name} on {bed.name}: {out}"
     record = bed.last("record.json")
     assert record["units_done"] == record["units_total"], name
-    return Ran(record, json.loads(json.dumps(bed.last("metrics.json"))), seconds)
+    return Ran(record, {**bed.last("metrics.json"), "rows": _rows(Path(record["path"]))}, seconds)
+
+
+def _rows(run: Path) -> list[dict[str, Any]]:
+    """Read what a function over a table of parameters gave, but for its times."""
+    path = run / "tables" / "results.parquet"
+    if not path.exists():
+        return []
+    return [
+        {name: value for name, value in row.items() if name != "seconds"}
+        for row in pyarrow.parquet.read_table(path).to_pylist()
+    ]
 
 
 def differences(one: Any, other: Any, where: str = "") -> list[str]:

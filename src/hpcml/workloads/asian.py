@@ -204,26 +204,35 @@ def _running(parts: list[Part]) -> Iterator[Part]:
 
 
 def draw(option: AsianOption, seed: int, number: int) -> Part:
-    """Draw a batch of paths; runs on a worker.
+    """Draw a batch of paths; runs on a worker."""
+    # the same as SeedSequence(seed).spawn(n_batches)[number], without making all of them
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(number,))))
+    paid = payoffs(option, rng, min(option.batch, option.n - number * option.batch))
+    mean = float(paid.mean())
+    return Part(len(paid), mean, float(((paid - mean) ** 2).sum()))
+
+
+def payoffs(option: AsianOption, rng: np.random.Generator, n: int) -> Any:
+    """Draw paths, and give what each pays.
+
+    Returns
+    -------
+    ndarray of shape (n,)
 
     Raises
     ------
     WorkloadError
         If prices grow beyond what a number can hold.
     """
-    # the same as SeedSequence(seed).spawn(n_batches)[number], without making all of them
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(number,))))
-    n = min(option.batch, option.n - number * option.batch)
     at_once = max(1, _PRICES // option.days)
     means = np.concatenate([_means(option, rng, min(at_once, n - begin)) for begin in range(0, n, at_once)])
-    payoffs = np.maximum(0.0, means - option.strike)
-    if not np.isfinite(payoffs).all():
+    paid = np.maximum(0.0, means - option.strike)
+    if not np.isfinite(paid).all():
         raise WorkloadError(
             f"prices grow beyond all numbers with mu={option.mu}, sigma={option.sigma} over {option.days} days",
             "use a smaller workload.mu, sigma or days",
         )
-    mean = float(payoffs.mean())
-    return Part(n, mean, float(((payoffs - mean) ** 2).sum()))
+    return paid
 
 
 @np.errstate(over="ignore", invalid="ignore")

@@ -38,7 +38,7 @@ def result(ran: Ran) -> str:
     metrics = {**ran.metrics, "test_score": (ran.metrics.get("test_scores") or {}).get("score")}
     found = {name: metrics[name] for name in SHOWN if isinstance(metrics.get(name), float)}
     if rows := ran.metrics["rows"]:
-        return f"{len(rows)} rows, the first {', '.join(f'{name}={value:.6g}' for name, value in rows[0].items())}"
+        return f"{len(rows)} rows, the first: {', '.join(f'{name}={value:.6g}' for name, value in rows[0].items())}"
     return ", ".join(f"{name} {value:.6g}" for name, value in list(found.items())[:2])
 
 

@@ -25,7 +25,10 @@ PAGE = """# Experiments
 `hpcml run experiment=NAME`; with `size=small` each takes seconds. Written by `python benchmarks/experiments.py`: each
 one, small, in two worker processes of one machine, and in two worker jobs of one worker on each scheduler. "Equal"
 compares all metrics with the local run's, but for times and memory. The seconds are from the command to its end, with
-start, queue and imports, on a machine of 2 cores.
+start, queue and imports, on a machine of 2 cores. Tasks are Dask's: the units, and what prepares them.
+
+`newsgroups_grid` is on a synthetic stand-in of 400 messages, and `predict_large` on a million rows, so that both jobs
+get some.
 
 """
 

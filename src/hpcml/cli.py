@@ -65,6 +65,12 @@ def submit(args: list[str]) -> int:
     """Submit a run whose head lives in a job, and say its ids; with --wait, follow it to its end."""
     from hpcml.config.compose import compose
 
+    _say_options(
+        args,
+        "hpcml submit [--wait] [--after RUN] OVERRIDES",
+        "  --wait       follow the run to its end, and end with its exit code",
+        "  --after RUN  begin when that run, or the job of that id, has ended well",
+    )
     wait, after, args = _submit_options(args)
     composed = compose("hpcml submit", args)
     if composed is None:
@@ -91,6 +97,12 @@ def submit(args: list[str]) -> int:
     return int(ended["exit_code"])
 
 
+def _say_options(args: list[str], *lines: str) -> None:
+    """Show a verb's own options, before Hydra shows those of the config, if help was asked for."""
+    if {"--help", "-h"} & set(args):
+        print(*lines, "", sep="\n")
+
+
 def _submit_options(args: list[str]) -> tuple[bool, str | None, list[str]]:
     """Take out what is hpcml's own: --wait, and --after RUN or --after=RUN."""
     wait, after, rest = False, None, []
@@ -113,6 +125,7 @@ def plan(args: list[str]) -> int:
     """Say what a run would do, after all its checks, and start nothing."""
     from hpcml.config.compose import compose
 
+    _say_options(args, "hpcml plan [--json] OVERRIDES", "  --json  for programs: what was found, as JSON")
     as_json = "--json" in args
     args = [arg for arg in args if arg != "--json"]
     try:

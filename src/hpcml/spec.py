@@ -189,7 +189,7 @@ CLUSTERS: dict[str, type[ClusterSpec]] = {
 class HeadSpec:
     """The job in which the head lives, that is Dask's scheduler and the client. What is null comes from the site."""
 
-    # job: in a job of its own; here: in the process that is started; null: job for `hpcml plan`
+    # job: in a job of its own; here: in the process that is started; null: here for `run`, job for `submit` and `plan`
     where: str | None = None
     # of the head job
     queue: str | None = None

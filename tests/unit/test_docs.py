@@ -1,9 +1,10 @@
-"""docs/keys.md is written from the dataclasses that type the configs: pytest --rewrite."""
+"""docs/keys.md is written from the dataclasses that type the configs, and the options: pytest --rewrite."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +12,14 @@ import pytest
 
 from hpcml import site, spec
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+# Groups whose options are no dataclasses: the keys and what they mean are in the options themselves.
+OPTIONS = sorted(path for group in ("workload", "data") for path in (ROOT / "conf" / group).glob("*.yaml"))
 
 CLASSES = {
+    "scratch, seed, size, model_format, scaling": spec.RunSpec,
     "cluster=pbs, slurm, allocation": spec.BatchSpec,
     "cluster=pbs, slurm": spec.JobsSpec,
     "cluster=allocation": spec.AllocationSpec,
@@ -28,6 +34,9 @@ CLASSES = {
     "site.commands.pbs, .slurm": site.Commands,
     "site.head": site.HeadRules,
 }
+
+# Of RunSpec, what is a group of the config.
+GROUPS = {"workload", "data", "model", "site", "cluster", "head"}
 
 NAMES = {"None": "null", "True": "true", "False": "false", "MISSING": "must be given"}
 
@@ -49,7 +58,24 @@ def keys(cls: type) -> list[tuple[str, str, str]]:
             fresh = False
         elif line.startswith("def "):
             break
+    return [entry for entry in found if cls is not spec.RunSpec or entry[0] not in GROUPS]
+
+
+def option_keys(path: Path) -> list[tuple[str, str, str]]:
+    """Give name, default and comment of an option's keys."""
+    found = []
+    for line in path.read_text().splitlines():
+        match = re.fullmatch(r"(?!_target_|defaults)(\w+): ?(.*?)(?: +# (.*))?", line)
+        if match:
+            name, default, comment = match.groups()
+            found.append((name, "must be given" if default == "???" else default, comment or ""))
     return found
+
+
+@pytest.mark.parametrize("path", OPTIONS, ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_every_key_of_a_workload_or_loader_is_explained(path: Path) -> None:
+    if "hpcml." in path.read_text().partition("_target_")[2]:  # of others' functions their own pages say it
+        assert [name for name, _, comment in option_keys(path) if not comment] == []
 
 
 @pytest.mark.parametrize("cls", CLASSES.values(), ids=lambda cls: cls.__name__)
@@ -58,7 +84,15 @@ def test_every_key_is_explained(cls: type) -> None:
     for base in cls.__bases__:
         if dataclasses.is_dataclass(base):
             own -= {field.name for field in dataclasses.fields(base)}
+    if cls is spec.RunSpec:
+        own -= GROUPS
     assert {name for name, _, _ in keys(cls)} == own
+
+
+def section(title: str, doc: str, found: list[tuple[str, str, str]]) -> str:
+    """Write a part of the page."""
+    rows = [f"| `{name}` | {f'`{default}`' if default else ''} | {comment} |" for name, default, comment in found]
+    return f"## {title}\n\n{doc}\n\n| key | default | |\n|---|---|---|\n" + "\n".join(rows)
 
 
 def test_the_page_of_keys(recorded: Callable[[Path, str], None]) -> None:
@@ -68,8 +102,9 @@ def test_the_page_of_keys(recorded: Callable[[Path, str], None]) -> None:
     ]
     for title, cls in CLASSES.items():
         doc = (inspect.getdoc(cls) or "").partition("\n\n")[0].replace("\n", " ")
-        rows = [
-            f"| `{name}` | {f'`{default}`' if default else ''} | {comment} |" for name, default, comment in keys(cls)
-        ]
-        parts.append(f"## {title}\n\n{doc}\n\n| key | default | |\n|---|---|---|\n" + "\n".join(rows))
+        parts.append(section(title, doc, keys(cls)))
+    for path in OPTIONS:
+        doc = path.read_text().splitlines()[0].removeprefix("# ").partition(f". {path.parent.name}=")[0]
+        if found := option_keys(path):
+            parts.append(section(f"{path.parent.name}={path.stem}", f"{doc}.", found))
     recorded(DOCS / "keys.md", "\n\n".join(parts).replace("``", "`") + "\n")

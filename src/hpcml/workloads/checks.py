@@ -210,8 +210,17 @@ def check_finite(data: Dataset, model: Any) -> None:
     raise DataError(
         f"{data.name}: {int(bad.sum())} values of X are NaN or infinite (in {', '.join(names)}{more}), "
         f"and {type(model).__name__} refuses them",
+        _remedy(model),
+    )
+
+
+def _remedy(model: Any) -> str:
+    kind = "Classifier" if classifies(model) else "Regressor" if regresses(model) else None
+    if kind is None:
+        return "remove those samples, or impute them beforehand (sklearn.impute.SimpleImputer)"
+    return (
         "remove those samples, impute them in a pipeline (sklearn.impute.SimpleImputer), or use an estimator that "
-        "takes NaN, for example sklearn.ensemble.HistGradientBoostingClassifier",
+        f"takes NaN, for example sklearn.ensemble.HistGradientBoosting{kind}"
     )
 
 

@@ -19,7 +19,8 @@ def asian_call(strike: float, sigma: float, n: int, rng: np.random.Generator) ->
     Parameters
     ----------
     strike, sigma, n
-        As of :class:`hpcml.AsianOption`, whose other values are its defaults.
+        As of :class:`hpcml.AsianOption`, which names them in its messages ``workload.strike`` and so on, and whose
+        other values are its defaults.
     """
     from hpcml.workloads.asian import DAYS_OF_A_YEAR, AsianOption, payoffs
 
@@ -36,7 +37,13 @@ def spectrum(client: Client, data: Dataset, rows: int, kept: int) -> dict[str, A
     rows : int
         Of a block of the array.
     kept : int
-        The share of the variance is told of so many directions.
+        How many directions to tell the share of the variance of.
+
+    Returns
+    -------
+    dict
+        The ``largest`` singular value, the ``share`` of the first directions, and how many ``directions`` have 99 % of
+        the variance.
     """
     import dask.array as da
 
@@ -45,6 +52,6 @@ def spectrum(client: Client, data: Dataset, rows: int, kept: int) -> dict[str, A
     shares = np.cumsum(values**2) / np.sum(values**2)
     return {
         "largest": float(values[0]),
-        "share": float(shares[kept - 1]),
+        "share": float(shares[:kept][-1]),
         "directions": int(np.searchsorted(shares, 0.99)) + 1,
     }

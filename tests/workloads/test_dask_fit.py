@@ -253,6 +253,18 @@ def test_what_can_be_known_before_is_refused_before() -> None:
             DaskFit(**keys)
 
 
+def deadly_lightgbm(marks: Path, most: int) -> Any:
+    import lightgbm
+
+    def objective(y: Any, predicted: Any) -> tuple[Any, Any]:
+        if len(list(marks.iterdir())) < most:
+            (marks / str(os.getpid())).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return predicted - y, np.ones_like(predicted)
+
+    return lightgbm.DaskLGBMRegressor(n_estimators=3, objective=objective)
+
+
 def deadly_xgboost(marks: Path, most: int) -> Any:
     """Make an estimator that kills so many workers in the middle of its fit: each leaves a file."""
     import xgboost.callback
@@ -271,13 +283,23 @@ def deadly_xgboost(marks: Path, most: int) -> Any:
 def test_a_fit_that_a_worker_dies_in_begins_again(cluster: Cluster, tmp_path: Path) -> None:
     found = run(cluster, classes(), deadly_xgboost(tmp_path, 1))
     assert 1 <= len(list(tmp_path.iterdir())) <= 2  # both may be there at once
-    assert found.warnings == ["DaskXGBClassifier was fitted 2 times, as workers died"]
+    assert found.warnings == ["DaskXGBClassifier was fitted 2 times, as workers were lost"]
     assert found.model.get_booster().num_boosted_rounds() == 5
     assert found.metrics["score"] > 0.8
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_lightgbm_begins_again_too(tmp_path: Path, workers: int) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    with open_local(LocalSpec(workers=workers), RunPaths(tmp_path)) as cluster:
+        found = run(cluster, numbers(), deadly_lightgbm(marks, 1))
+    assert found.warnings == ["DaskLGBMRegressor was fitted 2 times, as workers were lost"]
+    assert found.model.booster_.num_trees() == 3
+
+
 def test_a_fit_that_workers_always_die_in_is_given_up(cluster: Cluster, tmp_path: Path) -> None:
-    wanted = r"^DaskXGBClassifier: the fit failed as \d workers? died, try 3 of 3: .*(\n.*)*  workers die most"
+    wanted = r"^DaskXGBClassifier: the fit failed, try 3 of 3, \d workers? lost: .*(\n.*)*  workers are lost for want"
     with pytest.raises(WorkloadError, match=wanted):
         run(cluster, classes(), deadly_xgboost(tmp_path, 100))
 

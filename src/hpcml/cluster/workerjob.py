@@ -28,6 +28,9 @@ NO_HEAD, UNFIT = 3, 4
 # when the workers have lost it already.
 _HEAD_TIMEOUT, _LOST_TIMEOUT = 5, 2
 
+# Every how many seconds workers that start look for their head: it logs each look.
+_STARTING = 5
+
 # How long workers have to end when the job is to end, in seconds; PBS waits 10 before it kills.
 _END_TIMEOUT = 3
 
@@ -70,6 +73,11 @@ class UnfitError(Exception):
     def __init__(self, message: str, code: int = UNFIT) -> None:
         super().__init__(message)
         self.code = code
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it will stay so; a head that is only silent may be busy."""
+        return self.__cause__ is None or isinstance(self.__cause__, ConnectionError)
 
 
 def versions() -> dict[str, str]:
@@ -185,8 +193,9 @@ async def _serve(orders: Orders, paths: RunPaths, job: str, local_directory: str
         living.cancel()
         watching.result()
     watching.cancel()
-    if living.exception() is not None:
-        _check_head(orders, paths, _LOST_TIMEOUT)  # workers that did not start for want of a head are told so
+    error = living.exception()
+    if error is not None and (gone := _look(orders, paths)) is not None and gone.is_final:
+        raise gone from error  # for want of a head they did not start
     living.result()
     return 0
 
@@ -204,22 +213,41 @@ async def _end_without_head(nannies: list[Any], orders: Orders, paths: RunPaths)
     """
     from distributed import Status
 
+    looks = 0
     while True:
         await asyncio.sleep(1)
+        looks += 1
         closing = [nanny for nanny in nannies if nanny.status in {Status.closing, Status.closing_gracefully}]
-        starting = [nanny for nanny in nannies if nanny.status in {Status.init, Status.starting}]
+        starting = [] if looks % _STARTING else [nanny for nanny in nannies if _is_starting(nanny)]
         if not (closing or starting):
             continue
-        try:
-            await asyncio.to_thread(_check_head, orders, paths, _LOST_TIMEOUT)
-        except UnfitError as gone:
-            silent = isinstance(gone.__cause__, TimeoutError)
-            for nanny in closing if silent else closing + starting:
-                if nanny.pid is not None:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(nanny.pid, signal.SIGKILL)
-            if starting and not silent:
-                raise
+        gone = await asyncio.to_thread(_look, orders, paths)
+        if gone is None:
+            continue
+        for nanny in closing + starting if gone.is_final else closing:
+            if nanny.pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(nanny.pid, signal.SIGKILL)
+        if starting and gone.is_final:
+            raise gone
+
+
+def _is_starting(nanny: Any) -> bool:
+    from distributed import Status
+
+    again = nanny.process is not None and nanny.process.status is Status.starting  # after its worker has died
+    return nanny.status in {Status.init, Status.starting} or again
+
+
+def _look(orders: Orders, paths: RunPaths) -> UnfitError | None:
+    """Say what is wrong with the head, if anything is."""
+    try:
+        _check_head(orders, paths, _LOST_TIMEOUT)
+    except UnfitError as error:
+        return error
+    except OSError:  # the file system is away for a moment
+        return None
+    return None
 
 
 def main(directory: str, job: str) -> int:

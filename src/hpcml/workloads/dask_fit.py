@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ import numpy as np
 from hpcml.data import Dataset, in_blocks
 from hpcml.data.blocks import Block
 from hpcml.errors import ConfigError, DataError, WorkloadError, check_share, check_whole
-from hpcml.workloads import dask_models, summary, sums
+from hpcml.workloads import dask_models, summary, sums, tries
 from hpcml.workloads.base import Inputs, Outcome, Units
 from hpcml.workloads.checks import check_model
 from hpcml.workloads.crew import renew
@@ -24,14 +23,6 @@ from hpcml.workloads.sums import Part, Score
 
 if TYPE_CHECKING:
     from distributed import Client
-
-log = logging.getLogger(__name__)
-
-# How often a fit is tried that workers die in.
-_TRIES = 3
-
-# How many seconds Dask may take to know of a death, and others to come.
-_NEWS, _REPLACED = 3.0, 60.0
 
 
 @dataclass(kw_only=True)
@@ -110,9 +101,7 @@ class DaskFit:
             "n_held_out": sum(facts.n_test for facts in kept.facts) if test_size else 0,
             "read_s": time.monotonic() - began,
         }
-        began = time.monotonic()
-        fitted, told = _fit(model, arrays, client)
-        metrics["fit_s"] = time.monotonic() - began
+        fitted, metrics["fit_s"], told = tries.fit(model, arrays, client)
         outcome = Outcome(metrics, model=fitted, warnings=[*kept.memory_note(), *told], summary=_summary(metrics))
         units.so_far = lambda: outcome
         units.finish("fit", metrics)
@@ -147,57 +136,6 @@ class DaskFit:
         except DataError as error:
             raise WorkloadError(error.message, *error.hints) from None
         return classes
-
-
-def _fit(model: Any, arrays: _Arrays, client: Client) -> tuple[Any, list[str]]:
-    """Fit, and again if a worker died, which XGBoost and LightGBM do not survive; say how often that was."""
-    name, failures = summary.name(model), 0
-    while True:
-        there = _workers(client)
-        try:
-            fitted = dask_models.fit(model, *arrays(), client)
-        except Exception as error:
-            failures += 1
-            lost = _lost(there, client)
-            dead = f"{lost} worker{'s' if lost > 1 else ''}"
-            why = f" as {dead} died, try {failures} of {_TRIES}" if lost else ""
-            if not lost or failures == _TRIES:
-                raise WorkloadError(
-                    f"{name}: the fit failed{why}: {type(error).__name__}: {error}",
-                    *(["workers die most often for want of memory: give each more"] if lost else []),
-                ) from error
-            log.warning("the fit of %s failed%s: %s", name, why, error)
-            _await(len(there), client)
-            if not arrays.renew():
-                raise WorkloadError(
-                    f"{name}: a block kills every worker that reads it",
-                    "give each worker more memory, or make the blocks smaller",
-                ) from error
-        else:
-            return fitted, [f"{name} was fitted {failures + 1} times, as workers died"] if failures else []
-
-
-def _workers(client: Client) -> set[str]:
-    return set(client.scheduler_info(n_workers=-1)["workers"])
-
-
-def _lost(there: set[str], client: Client) -> int:
-    """Count the workers that died; those that they talked to may know it before Dask does."""
-    if client.status != "running":  # the cluster was given up
-        return 0
-    deadline = time.monotonic() + _NEWS
-    while not (lost := there - _workers(client)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return len(lost)
-
-
-def _await(count: int, client: Client) -> None:
-    """Wait until as many workers are there as before, and not for long if there are some."""
-    try:
-        client.wait_for_workers(count, timeout=_REPLACED)
-    except TimeoutError:
-        if not _workers(client):
-            raise WorkloadError("all workers died, and no others came", "their logs say why") from None
 
 
 def _parted(block: Block, number: int, model: Any, test_size: float, seed: int) -> tuple[Any, ...]:

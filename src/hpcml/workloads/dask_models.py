@@ -67,6 +67,11 @@ def has_classes(model: Any) -> bool:
     return classifies(model) or hasattr(model, "predict_proba")
 
 
+def is_boosted(model: Any) -> bool:
+    """Tell whether it is XGBoost's or LightGBM's, whose workers talk to each other during a fit."""
+    return _module(model).startswith(("xgboost", "lightgbm"))
+
+
 def has_target(model: Any) -> bool:
     """Tell whether it is fitted on a target."""
     return has_classes(model) or regresses(model) or _module(model).startswith("dask_ml.linear_model")

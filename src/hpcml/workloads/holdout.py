@@ -44,7 +44,7 @@ def hold_out(inputs: Inputs, test_size: float | None, *, stratify: bool, shuffle
     Parameters
     ----------
     stratify : bool
-        Whether both parts have the classes' proportions; of no effect on a target that is a number.
+        Whether both parts have the classes' proportions; classifiers only.
 
     Raises
     ------

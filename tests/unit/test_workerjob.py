@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcml.cluster.workerjob import NO_HEAD, Orders, versions
+from hpcml.cluster.workerjob import NO_HEAD, Orders, UnfitError, versions
 from hpcml.runs import RunPaths
 from hpcml.spec import THREAD_VARIABLES
 
@@ -72,3 +72,13 @@ def test_workers_whose_head_dies_while_they_start(tmp_path: Path, workers: int) 
         head.wait()
     assert (job.returncode, f"no head answers at {address}" in job.stderr) == (NO_HEAD, True), job.stderr
     assert time.monotonic() - began < PATIENCE / 2
+
+
+@pytest.mark.parametrize(
+    ("cause", "final"),
+    [(None, True), (ConnectionRefusedError(), True), (ConnectionResetError(), True), (TimeoutError(), False)],
+)
+def test_a_head_that_is_silent_may_be_busy(cause: Exception | None, final: bool) -> None:
+    error = UnfitError("no head answers", NO_HEAD)
+    error.__cause__ = cause
+    assert error.is_final is final

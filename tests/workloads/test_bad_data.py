@@ -134,7 +134,8 @@ def test_the_page_of_bad_data(cluster: Cluster, tmp_path: Path, recorded: Callab
     lines = [
         "# Bad data\n\nWhat is told of it, and when: before a cluster starts (exit code 2), or while a run reads",
         "blocks that nobody has looked into before (exit code 1). A dash: it is no mistake there. Written by",
-        "the tests: `pytest tests/workloads/test_bad_data.py --rewrite`.\n\n| workload | data | when | message |",
+        "the tests: `pytest tests/workloads/test_bad_data.py --rewrite`. `search` and `fit` are given",
+        "`data=parquet`, the others `data=parquet_blocks`.\n\n| workload | data | when | message |",
         "|---|---|---|---|",
     ]
     for number, (what, (tamper, files)) in enumerate(TAMPERINGS.items()):

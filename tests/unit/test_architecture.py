@@ -52,6 +52,7 @@ ALLOWED = {
     "parts": {"files"},
     "data": {"data", "errors", "files"},
     "describe": {"files"},
+    "examples": {"data", "workloads"},  # data: for type checkers only
     "fetch": {"errors", "files", "units"},
     "heads": {"batch", "record", "runs"},
     "leftovers": {"batch", "heads", "record", "runs"},
@@ -77,7 +78,7 @@ OWNERS = {
     "sklearn": {"data", "fetch", "models", "workloads"},
     "joblib": {"models", "results", "workloads"},
     "dask_jobqueue": {"cluster"},
-    "distributed": {"client", "cluster", "launcher", "logs", "workloads"},
+    "distributed": {"client", "cluster", "examples", "launcher", "logs", "workloads"},
     "dask_ml": {"data", "workloads"},
     "matplotlib": {"workloads"},
     "pyarrow": {"data", "parts", "results"},

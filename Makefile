@@ -4,20 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 
-.PHONY: run test test-workloads test-oldest test-docker check bench clean
+.PHONY: run test test-runs test-oldest test-docker check bench clean
 
 run: $(VENV)/.runtime
 	$(BIN)/hpcml run experiment=digits_svc
 
 test: $(VENV)/.dev $(VENV)/.texts
 	.ci/slurm
-	.ci/tests $(BIN)/python "tests/unit src" tests/user tests/cluster/test_head_jobs.py \
+	.ci/tests $(BIN)/python "tests/unit src" tests/user \
 	  "tests/cluster --ignore=tests/cluster/test_head_jobs.py --ignore=tests/cluster/test_experiments.py"
 
-# What is computed; and every experiment, small, in jobs of a scheduler.
-test-workloads: $(VENV)/.dev
+# What takes longer: what is computed; and in jobs of a scheduler every experiment, small, and heads.
+test-runs: $(VENV)/.dev
 	.ci/slurm
-	.ci/tests $(BIN)/python tests/workloads tests/cluster/test_experiments.py
+	.ci/tests $(BIN)/python tests/workloads tests/cluster/test_experiments.py tests/cluster/test_head_jobs.py
 
 # What is computed, with the oldest scikit-learn that hpcml takes, and a SciPy of its time.
 test-oldest: $(OLDEST)/.dev

@@ -27,6 +27,7 @@ class Cluster:
         self.futures: dict[str, Any] = {}
         self.workers = {f"tcp://{number}": {"status": "running"} for number in range(count)}
         self.cancelled = threading.Event()
+        self.restarted: list[str] = []
 
     def scheduler_info(self, n_workers: int) -> dict[str, Any]:
         assert n_workers == -1
@@ -36,9 +37,10 @@ class Cluster:
         assert not futures
         self.cancelled.set()
 
-    def run(self, function: Callable[..., Any], on_error: str) -> dict[str, int]:
-        assert on_error == "ignore"
-        return dict.fromkeys(self.workers, 0)
+    def restart_workers(self, workers: list[str], timeout: float, raise_for_error: bool) -> None:
+        assert timeout > 0
+        assert not raise_for_error
+        self.restarted += workers
 
     def replace(self, old: str, new: str) -> None:
         del self.workers[old]
@@ -98,6 +100,7 @@ def test_a_lost_worker_is_waited_for_and_the_fit_begun_again(monkeypatch: pytest
     assert (fitted, arrays.renewed) == ("model", 1)
     assert seconds >= 0
     assert told == ["Boosted was fitted 2 times, as workers were lost"]
+    assert "tcp://1" in cluster.restarted  # it had spoken to the one that died
 
 
 def test_other_estimators_outlive_a_worker_so_that_it_explains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

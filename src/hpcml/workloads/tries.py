@@ -26,7 +26,7 @@ _TRIES = 3
 _LOOK, _GRACE = 0.5, 10.0
 
 # How many seconds Dask may take to know of a death that ends a fit, and others to come if some workers are left.
-_NEWS, _REPLACED = 3.0, 60.0
+_NEWS, _REPLACED = 10.0, 60.0
 
 
 class Arrays(Protocol):
@@ -74,7 +74,8 @@ def fit(model: Any, arrays: Arrays, client: Client) -> tuple[Any, float, list[st
                     *(["workers are lost for want of memory: give each more; or when their jobs end"] if lost else []),
                 ) from error
             log.warning("%s: the fit failed%s: %s: %s", name, why, type(error).__name__, error)
-            watch.free()
+            if watch.ends_with_a_worker:
+                watch.refresh()
             _await(watch.count, client)
             if client.status != "running":
                 raise
@@ -130,16 +131,16 @@ class Watch:
             time.sleep(0.1)
         return lost
 
-    def free(self) -> None:
-        """Start workers anew that still compute for a fit that was broken off."""
-        if not self._broken_off:
-            return
-        time.sleep(1)
-        busy = self._client.run(_executing, on_error="ignore")
-        stuck = [address for address, count in busy.items() if count]
-        if stuck:
-            log.warning("%d workers still compute for a fit that was broken off: started anew", len(stuck))
-            self._client.restart_workers(stuck, timeout=_REPLACED, raise_for_error=False)
+    def refresh(self) -> None:
+        """Start the workers that are left anew.
+
+        LightGBM's keep their connections to the dead and would use them again (``lightgbm.dask._train_part`` frees the
+        network of a fit that went well only), and a fit that was broken off may compute for ever.
+        """
+        left = sorted(self._seen & running(self._client))
+        if left:
+            with contextlib.suppress(ValueError):  # workers of others, without what could start them again
+                self._client.restart_workers(left, timeout=_REPLACED, raise_for_error=False)
 
     def _watch(self) -> None:
         since = None
@@ -168,7 +169,3 @@ def _await(count: int, client: Client) -> None:
         if there >= count or (there and time.monotonic() > deadline):
             return
         time.sleep(_LOOK)
-
-
-def _executing(dask_worker: Any) -> int:
-    return len(dask_worker.state.executing)

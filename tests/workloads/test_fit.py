@@ -218,7 +218,6 @@ class TestJoblib:
         ids=lambda model: repr(model)[:60],
     )
     def test_the_same_as_a_serial_fit(self, cluster: Cluster, model: Any) -> None:
-        cluster.client.wait_for_workers(2, timeout=60)  # or there is none that has nothing to do
         outcome = fit(cluster, inputs(IRIS, model))
         train, test, y_train, y_test = train_test_split(*IRIS, test_size=0.25, random_state=0, stratify=IRIS[1])
         serial = model.fit(train, y_train)

@@ -1,4 +1,4 @@
-"""Times several ways of doing one thing side by side: alternated, medians, a ratio, the lower bound beside them."""
+"""Time several ways of doing one thing: alternated, with medians, ratios and the lower bound."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from hpcml.runs import RunPaths
 
 
 @contextmanager
-def local_workers(workers: int) -> Iterator[Cluster]:
-    """Start a local cluster, and end it."""
+def local_workers(workers: int, threads: int = 1) -> Iterator[Cluster]:
+    """Start a local cluster, and close it at the end."""
     with tempfile.TemporaryDirectory() as directory:
         paths = RunPaths(Path(directory))
-        with run_log(paths.log), open_local(LocalSpec(workers=workers), paths) as cluster:
+        with run_log(paths.log), open_local(LocalSpec(workers=workers, threads=threads), paths) as cluster:
             yield cluster
 
 

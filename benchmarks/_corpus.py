@@ -1,6 +1,7 @@
-"""A stand-in for the 20 newsgroups, for machines without internet: python benchmarks/_corpus.py DATA_HOME.
+"""Make a substitute for the 20 newsgroups without internet: python benchmarks/_corpus.py DATA_HOME.
 
-Synthetic messages in the archive's layout: words by Zipf's law, of which some are more common in one group.
+The messages are synthetic, in the archive's layout: words by Zipf's law, some of which are more
+common in one group.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ GROUPS = (
 _WORDS = 60_000
 _LENGTH = 160
 
-# This share of a message's words comes from the few that its group prefers.
+# The share of a message's words that come from those that its group prefers, and their number.
 _OWN_SHARE, _OWN_WORDS = 0.08, 400
 
 
 def texts(documents: int, seed: int = 0) -> list[tuple[str, str]]:
-    """Make messages: the group of each, and its text; the groups take turns."""
+    """Yield the group and text of each message; the groups alternate."""
     random = np.random.default_rng(seed)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
     spelled = map("".join, random.choice(letters, (_WORDS, 10)))
@@ -51,7 +52,7 @@ def texts(documents: int, seed: int = 0) -> list[tuple[str, str]]:
 
 
 def archive(path: Path, train: int = 11_000, test: int = 1_000, seed: int = 0) -> str:
-    """Write the messages as a .tar.gz, and give its sha256."""
+    """Write the messages as a .tar.gz and return its sha256."""
     made = texts(train + test, seed)
     with tarfile.open(path, "w:gz", compresslevel=1) as tar:
         for number, (group, text) in enumerate(made):

@@ -1,4 +1,4 @@
-"""The poster's Asian option: its Python loop, its Dask version (a task for each path), and hpcml's batches."""
+"""Time the poster's Asian option: its Python loop, one Dask task per path, and hpcml."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 from _compare import compare, local_workers
 from dask import delayed
 
-from hpcml.workloads.asian import AsianOption, draw
+from hpcml.examples.asian_option import AsianOption, draw
 from hpcml.workloads.base import Inputs, Units
 
 WORKERS = 2
-OPTION = AsianOption(n=1000, batch=125)  # a tenth of the poster's paths: its loop takes that long
+OPTION = AsianOption(n=1000, batch=125)  # a tenth of the poster's paths, as its loop is slow
 
 
 def random_walk(s0: float, mu: float, sigma: float, days: int) -> np.ndarray:
-    """Draw a path, as it is on the poster."""
+    """Draw a path, with the code of the poster."""
     dt = 1 / 365.0
     prices = np.zeros(days)
     prices[0] = s0
@@ -34,12 +34,13 @@ def main() -> None:
     with local_workers(WORKERS) as cluster:
 
         def poster() -> None:
-            # random_walk(...) is called here, in the client, before Dask sees anything
+            # random_walk(...) is called here, in the client, before Dask sees it.
             payoffs = [delayed(max)(0, delayed(np.average)(random_walk(*path)) - o.strike) for _ in range(o.n)]
             cluster.client.compute(delayed(np.average)(payoffs)).result()
 
         def hpcml() -> None:
-            o.run(inputs, cluster.client, Units(o.check(inputs)))
+            prepared = o.prepare(inputs)
+            prepared.run(cluster.client, Units(prepared.n_units))
 
         def alone() -> None:
             for number in range(o.n_batches):

@@ -1,7 +1,8 @@
-"""Write docs/experiments.md: every experiment, small, locally, on Slurm and on OpenPBS; what they gave, and who worked.
+"""Write docs/experiments.md: every small experiment on each scheduler, its results and workers.
 
-Slurm is one of its own; OpenPBS is where HPCML_TEST_OPENPBS is a command that runs a line of shell on a host of it,
-which has hpcml. Names limit it to the rows of some experiments.
+The experiments run locally, on a Slurm that this starts, and on OpenPBS if HPCML_TEST_OPENPBS is a
+command that runs a line of shell on one of its hosts, which has hpcml. Names limit it to the rows
+of some experiments.
 """
 
 from __future__ import annotations
@@ -22,22 +23,24 @@ ROOT = Path(__file__).parent.parent
 
 PAGE = """# Experiments
 
-`hpcml run experiment=NAME`; with `size=small` each takes seconds. Written by `python benchmarks/experiments.py`: each
-one, small, in two worker processes of one machine, and in two worker jobs of one worker on each scheduler. "Equal"
-compares all metrics with the local run's, but for times and memory. The seconds are from the command to its end, with
-start, queue and imports, on a machine of 2 cores. Tasks are Dask's: the units, and what prepares them.
+`hpcml run experiment=NAME` runs one of these; with `size=small` it takes seconds. The table shows
+each experiment with `size=small`, in two worker processes of one machine, and on each scheduler
+in two worker jobs with one worker each. "Equal" means that all metrics except times and memory
+are those of the local run. The seconds are those of the whole command, with start, queue and
+imports, on a machine with 2 cores. Tasks are Dask's: those of the units, and those that prepare
+them. `python benchmarks/experiments.py` writes this file.
 
-`newsgroups_grid` is on a synthetic stand-in of 400 messages, and `predict_large` on a million rows, so that both jobs
-get some.
+`newsgroups_grid` uses 400 synthetic messages, and `predict_large` a million rows, so that both
+jobs get some.
 
 """
 
-# What is shown of the results, whichever of them an experiment has.
+# The results to show, if an experiment has them.
 SHOWN = ("best_score", "test_score", "score", "price", "inertia", "accuracy", "largest")
 
 
 def result(ran: Ran) -> str:
-    """Give a figure that says what came out."""
+    """Return the main figure of a result as text."""
     metrics = {**ran.metrics, "test_score": (ran.metrics.get("test_scores") or {}).get("score")}
     found = {name: metrics[name] for name in SHOWN if isinstance(metrics.get(name), float)}
     if rows := ran.metrics["rows"]:

@@ -1,6 +1,7 @@
-"""Ten iterations of k-means from the same centres: ours over blocks, dask_ml's, and scikit-learn's in one process.
+"""Time ten iterations of k-means from the same centers: hpcml, dask_ml and scikit-learn.
 
-The samples lie where they are needed before the clock starts: on the workers, or in the process.
+hpcml works on blocks, scikit-learn in one process. The samples are on the workers, or in the
+process, before the clock starts.
 """
 
 from __future__ import annotations
@@ -16,13 +17,12 @@ from threadpoolctl import threadpool_limits
 
 from hpcml import Dataset
 from hpcml.data import in_blocks
-from hpcml.workloads import lloyd
 from hpcml.workloads.base import Units
-from hpcml.workloads.clusters import Clusters
-from hpcml.workloads.kept import Kept
-from hpcml.workloads.kmeans import KMeans
-from hpcml.workloads.lloyd import Facts
-from hpcml.workloads.stacked import stack
+from hpcml.workloads.engine.persisted_blocks import Kept
+from hpcml.workloads.engine.stacked_arrays import stack
+from hpcml.workloads.inputs.moments import Moments
+from hpcml.workloads.kmeans import KMeans, lloyd
+from hpcml.workloads.kmeans.clusters import Clusters
 
 WORKERS = 2
 ROWS, FEATURES, CLUSTERS, ITERATIONS = 1_000_000, 10, 8, 10
@@ -36,14 +36,15 @@ def main() -> None:
 
     def serial(threads: int) -> None:
         with threadpool_limits(threads), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it has not converged
+            # Ignore the warning that k-means has not converged.
+            warnings.simplefilter("ignore")
             model = sklearn.cluster.KMeans(CLUSTERS, init=init, n_init=1, max_iter=ITERATIONS, tol=0)
             found["serial"] = model.fit(X).cluster_centers_
 
     with local_workers(WORKERS) as cluster:
         units = Units(0)
-        kept = Kept(cluster.client, units, in_blocks(Dataset(X=X)), lloyd.read, Facts.of)
-        of_all = Facts.of_all(kept.facts)
+        kept = Kept(cluster.client, units, in_blocks(Dataset(X=X)), lloyd.read, lloyd.moments)
+        of_all = Moments.total(kept.facts)
         lazy = stack(kept.futures, [(facts.n, FEATURES) for facts in kept.facts], X.dtype)
 
         def hpcml() -> None:

@@ -1,4 +1,7 @@
-"""A search over forests: trees as tasks of their own (joblib's Dask backend), or within their fold's task (hpcml)."""
+"""Time a search over forests, with trees as tasks (joblib's Dask backend) or not (hpcml).
+
+hpcml fits all trees of a fold in the fold's task.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ def main() -> None:
                 fit(-1)
 
         def hpcml() -> None:
-            workload.run(inputs, cluster.client, Units(workload.check(inputs)))
+            prepared = workload.prepare(inputs)
+            prepared.run(cluster.client, Units(prepared.n_units))
 
         ways = {"serial": fit, "joblib dask": dask, "hpcml": hpcml}
         compare("4 forests x 3 folds on breast_cancer", ways, base="joblib dask", cores=WORKERS)

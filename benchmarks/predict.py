@@ -1,7 +1,8 @@
-"""Predictions: rows a second beside a loop in one process, and peak memory on an input larger than the workers'.
+"""Measure predictions: rows per second beside a serial loop, and peak memory.
 
-``python benchmarks/predict.py``: 10^7 rows several times, side by side, then 10^8 once. ``python benchmarks/predict.py
-memory``: 8GB of Parquet, written to a temporary directory and removed afterwards, on two workers of 1GB each.
+``python benchmarks/predict.py``: 10^7 rows several times, side by side, then 10^8 once. ``python
+benchmarks/predict.py memory``: 8GB of Parquet, written to a temporary directory and removed
+afterwards, on two workers of 1GB each.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ SOURCE = functools.partial(
     n_samples=1000,
 )  # fmt: skip
 
-# 10^8 rows x 10 columns of 8 bytes; row groups as PyArrow makes them unless it is told otherwise
+# 10^8 rows x 10 columns of 8 bytes, in row groups of PyArrow's default size.
 COLUMNS, GROUP, GROUPS = 10, 1024**2, 96
 
 
 def loop(model: Any, data: Blocks, parts: Parts) -> None:
-    """Do what the workload does, without it: the same blocks, predictions, score and files."""
+    """Do the same as the workload in a loop: the same blocks, predictions, score and files."""
     right = 0
     for number in range(len(data)):
         block = data.block(number).load()
@@ -59,11 +60,12 @@ def speed() -> None:
         workload = Predict(methods=METHODS, scoring="accuracy")
 
         def hpcml(times: int) -> Mapping[str, Any]:
-            data = Replicas(source=SOURCE, times=times, rows=BLOCK).load()
+            data = Replicas(source=SOURCE, times=times, block_size=BLOCK).load()
             inputs = Inputs(data, model, 0, lambda name: Parts(Path(directory) / name))
-            return workload.run(inputs, cluster.client, Units(workload.check(inputs))).metrics
+            prepared = workload.prepare(inputs)
+            return prepared.run(cluster.client, Units(prepared.n_units)).metrics
 
-        few = Replicas(source=SOURCE, times=10_000, rows=BLOCK).load()
+        few = Replicas(source=SOURCE, times=10_000, block_size=BLOCK).load()
         ways = {"serial": lambda: loop(model, few, Parts(Path(directory) / "loop")), "hpcml": lambda: hpcml(10_000)}
         compare("10^7 rows x 2 features, predict and predict_proba, written", ways, base="serial", cores=WORKERS)
         found = hpcml(100_000)
@@ -71,7 +73,7 @@ def speed() -> None:
 
 
 def write(path: Path) -> None:
-    """Write 8GB of random numbers, a row group at a time."""
+    """Write 8GB of random numbers, one row group at a time."""
     rng = np.random.default_rng(0)
     schema = pa.schema([(f"f{number}", pa.float64()) for number in range(COLUMNS)])
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
@@ -87,7 +89,7 @@ def bounded() -> None:
         write(directory / "large.parquet")
         size = (directory / "large.parquet").stat().st_size
         print(f"wrote {size / 1024**3:.1f}GB in {time.perf_counter() - began:.0f} s")
-        # a process of its own: the peak of this one is that of writing
+        # Run in a separate process, because the peak memory of this one is that of writing.
         subprocess.run(
             [
                 sys.executable, "-m", "hpcml", "run", "data=parquet_blocks", "data.path=large.parquet", "model=ridge",

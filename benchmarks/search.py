@@ -1,4 +1,4 @@
-"""The main job's 48 x 3 fits: scikit-learn serially, on processes (loky), on joblib's Dask backend, and hpcml."""
+"""Time the 48 x 3 fits of the main job: scikit-learn serially, loky, Dask's joblib, hpcml."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def main() -> None:
                 fit(-1)
 
         def hpcml() -> None:
-            workload.run(inputs, cluster.client, Units(workload.check(inputs)))
+            prepared = workload.prepare(inputs)
+            prepared.run(cluster.client, Units(prepared.n_units))
 
         ways = {"serial": fit, "loky": lambda: fit(WORKERS), "joblib dask": dask, "hpcml": hpcml}
         compare("48 candidates x 3 folds on digits", ways, base="loky", cores=WORKERS)

@@ -1,7 +1,8 @@
-"""From the start of the process to the end of its first task in a worker job: hpcml, and dask_jobqueue by hand.
+"""Time the first task in a worker job from the start of the process: hpcml and dask_jobqueue.
 
-On a Slurm of its own, by PBS's commands and by Slurm's; and on OpenPBS where HPCML_TEST_OPENPBS is a command that runs
-a line of shell on a host of it, whose ``python`` has hpcml. Names limit it: ``startup.py pbs slurm openpbs``.
+This starts a Slurm, used through PBS's commands and its own; OpenPBS is timed if HPCML_TEST_OPENPBS
+is a command that runs a line of shell on one of its hosts, where ``python`` has hpcml. Names limit
+it: ``startup.py pbs slurm openpbs``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tests.cluster.slurm import Slurm, available, wait_for
 
 ROUNDS = 5
 
-# What both compute: the first fit to end says when.
+# Both compute this; the first fit to end writes the time.
 TIMED = """
 import contextlib, time
 import numpy as np
@@ -41,7 +42,8 @@ class Timed(ClassifierMixin, BaseEstimator):
     def predict(self, X): return np.full(len(X), self.classes_[0])
 """
 
-# What one writes without hpcml. dask_jobqueue's default is no TLS; True makes it a certificate.
+# A user's code without hpcml. By default dask_jobqueue does not use TLS; True makes it create a
+# certificate.
 BARE = """
 import os, sys
 from dask_jobqueue import PBSCluster, SLURMCluster
@@ -69,7 +71,7 @@ IMPORTS = "import time, distributed, sklearn.model_selection; open('ended', 'x')
 
 
 class Startup:
-    """Starts the same thing in several ways on one scheduler; each way gives the seconds to its first task."""
+    """Time several ways to the first task on one scheduler, in seconds."""
 
     def __init__(self, bed: Bed, kind: str, interface: str) -> None:
         self.bed, self._kind, self._interface = bed, kind, interface
@@ -97,7 +99,7 @@ class Startup:
         return self._time(self._python, "bare.py", self._kind, self._new_name(), self._interface, security, path)
 
     def job(self) -> float:
-        """Time a job that does nothing: from the start of qsub or sbatch to the job's first line."""
+        """Time an empty job from the start of qsub or sbatch to the job's first line."""
         mark, name = {"pbs": ("#PBS -N", "qsub"), "slurm": ("#SBATCH -J", "sbatch")}[self._kind]
         script = self.bed.work / "job.sh"
         line = f"echo $EPOCHREALTIME > {shlex.quote(str(self.bed.work))}/ended"
@@ -112,10 +114,14 @@ class Startup:
         return f"startup{os.getpid()}n{self._number}"
 
     def _time(self, *words: str) -> float:
-        """Time a command from its start to what it, or its job, writes down; come back when its jobs are gone."""
+        """Time a command from its start to the time that it or its job writes.
+
+        Return once its jobs have left the queue.
+        """
         ended, started = self.bed.work / "ended", self.bed.work / "started"
         ended.unlink(missing_ok=True)
-        # Its own places for what hpcml and Dask write in a home. The clock is read where the command runs, just before.
+        # Separate directories for the files that hpcml and Dask write in a home. The clock is read
+        # where the command runs, just before it.
         own = "export XDG_STATE_HOME=$PWD/state DASK_CONFIG=$PWD/dask"
         line = f"{own}; echo $EPOCHREALTIME > started; exec {shlex.join(words)}"
         command, environment = self.bed.command("bash", "-c", line)
@@ -139,7 +145,7 @@ class Startup:
         return float(ended.read_text()) - float(started.read_text())
 
     def jobs(self) -> list[str]:
-        """List our jobs in the queue; an OpenPBS may have others of the same user."""
+        """Return our jobs in the queue; an OpenPBS may have others of the same user."""
         if isinstance(self.bed, SlurmBed):
             return self.bed.jobs()
         command, environment = self.bed.command("qstat", "-f")
@@ -154,7 +160,7 @@ class Startup:
 
 
 def compare(title: str, ways: Mapping[str, Callable[[], float]]) -> None:
-    """Print medians of alternated runs, and their ratios to dask_jobqueue as it comes."""
+    """Print medians of alternated runs, and their ratios to dask_jobqueue with its defaults."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     loads = []
     for number in range(ROUNDS + 1):
@@ -167,7 +173,7 @@ def compare(title: str, ways: Mapping[str, Callable[[], float]]) -> None:
     load = f"load {min(loads):.1f} to {max(loads):.1f} on {os.cpu_count()} cores"
     print(f"{title}: 1 job of 2 workers x 1 thread, median of {ROUNDS}; {load}")
     for name, median in medians.items():
-        # On a machine that others use the best of each says more than the medians do.
+        # On a shared machine, the best of each is more reliable than the median.
         ratio, best = median / medians["bare"], min(times[name]) / min(times["bare"])
         seen = f"{min(times[name]):.3f} to {max(times[name]):.3f}"
         print(f"{name:<12} {median:7.3f} s  {ratio:5.2f} of bare  (best of each: {best:.2f}; {seen})")
@@ -179,7 +185,7 @@ def compare(title: str, ways: Mapping[str, Callable[[], float]]) -> None:
 
 @contextmanager
 def directory_of(bed: Bed) -> Iterator[Bed]:
-    """Remove a bed's directory afterwards."""
+    """Provide a bed and remove its directory afterwards."""
     try:
         yield bed
     finally:
@@ -187,12 +193,12 @@ def directory_of(bed: Bed) -> Iterator[Bed]:
 
 
 def main(start: type[Startup], kinds: Sequence[str]) -> None:
-    """Compare on each scheduler that is here, or is named on the command line.
+    """Compare on each available scheduler, or on those named on the command line.
 
     Parameters
     ----------
     kinds : sequence of str
-        In which ways to speak to Slurm: pbs, slurm.
+        The commands to use for Slurm: pbs, slurm.
     """
     only = sys.argv[1:]
     missing = available()

@@ -1,7 +1,8 @@
-"""From `hpcml submit` to the end of the first task: worker jobs and an allocation, beside scripts written by hand.
+"""Time `hpcml submit` to the end of the first task, beside job scripts written by hand.
 
-On a Slurm of its own, and on OpenPBS where HPCML_TEST_OPENPBS is a command that runs a line of shell on a host of it,
-whose ``python`` has hpcml. Names limit it: ``submit.py slurm openpbs``.
+Worker jobs and an allocation are timed on a Slurm that this starts, and on OpenPBS if
+HPCML_TEST_OPENPBS is a command that runs a line of shell on one of its hosts, where ``python`` has
+hpcml. Names limit it: ``submit.py slurm openpbs``.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.startup import HPCML, Startup, main
 
-# What one submits without hpcml, so that a head in a small job starts worker jobs; and for one job on two nodes, as in
-# NCI's tutorial: a scheduler, workers by pbsdsh, and a client that waits for the first of them.
+# A user's scripts without hpcml: a head in a small job that starts worker jobs; and, as in NCI's
+# tutorial, one job on two nodes with a scheduler, workers started by pbsdsh, and a client that
+# waits for the first of them.
 HEAD = """
 cd {work}
 exec {python} bare.py {kind} {name} "{interface}" none {path}
@@ -46,7 +48,7 @@ if __name__ == "__main__":
 
 
 class Submit(Startup):
-    """Starts the same thing in several ways on one scheduler, always in jobs."""
+    """Start the same computation in several ways on one scheduler, always in jobs."""
 
     def ways(self) -> dict[str, Callable[[], float]]:
         (self.bed.work / "first.py").write_text(FIRST)

@@ -4,11 +4,11 @@
 #   scripts/pbs/submit.sh -P ab12 -q normal -l ncpus=48,mem=190GB,jobfs=100GB,walltime=02:00:00,storage=scratch/ab12 \
 #       -- experiment=digits_svc 'workload.grid={C: [1, 2]}'
 #
-# What stands before -- is qsub's. What stands after it goes into a file in this directory, one override a line, and the
-# job gets the file's name alone, because qsub -v splits values at commas and garbles quotes; remove the file when the job
-# has begun. The job's environment is made by env.sh in this directory, or by the one that HPCML_ENV names by its path.
+# Arguments before -- go to qsub. The overrides after it are written to a file in this directory, one per line, and the
+# job gets only the name of the file, because qsub -v splits values at commas and garbles quotes. Remove the file when
+# the job has begun. env.sh in this directory makes the job's environment, or the file whose path is in HPCML_ENV.
 #
-# HPCML_SUBMIT=sbatch   submits to Slurm; sbatch's options stand before --
+# HPCML_SUBMIT=sbatch   submits to Slurm; put sbatch's options before --
 set -euo pipefail
 
 refuse() {
@@ -36,7 +36,7 @@ for override in "$@"; do
 done
 command -v "$submit" > /dev/null || refuse "there is no command $submit on this machine: start it on a login node"
 
-# refused here rather than by the job, after its time in the queue
+# Reject a missing environment here, not in the job after its time in the queue.
 case ,$variables in *,HPCML_ENV=*) environment=${variables#*HPCML_ENV=} environment=${environment%%,*} ;;
     *) environment=${HPCML_ENV:-env.sh} ;;
 esac
@@ -47,7 +47,7 @@ grep -qv '^[[:space:]]*\(#\|$\)' "$environment" || refuse "$environment says not
 arguments=$(mktemp hpcml-XXXXXXXX.args)
 printf '%s\n' "$@" > "$arguments"
 if [ "${submit##*/}" = sbatch ]; then
-    # sbatch hands on the environment, and would read #PBS
+    # sbatch passes the environment on; without --ignore-pbs it would read the #PBS lines.
     status=0
     HPCML_ARGS_FILE=$arguments HPCML_ENV=$environment \
         "$submit" --ignore-pbs ${options[@]+"${options[@]}"} "$here/head.pbs" || status=$?

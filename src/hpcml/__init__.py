@@ -1,4 +1,4 @@
-"""Take a scikit-learn or Dask-ML job from a laptop to a PBS supercomputer and bring the results home."""
+"""Run scikit-learn and Dask-ML jobs on a laptop or a PBS supercomputer and collect the results."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hpcml.data import Blocks, Dataset
     from hpcml.errors import HpcmlError
+    from hpcml.examples.asian_option import AsianOption
     from hpcml.launcher import run
     from hpcml.record import Record
     from hpcml.spec import LocalSpec, RunSpec
-    from hpcml.workloads.asian import AsianOption
     from hpcml.workloads.base import Outcome
     from hpcml.workloads.dask_fit import DaskFit
-    from hpcml.workloads.estimator import FitEstimator
-    from hpcml.workloads.function import Function
+    from hpcml.workloads.fit import FitEstimator
+    from hpcml.workloads.functions import Function, Map
     from hpcml.workloads.incremental import Incremental
     from hpcml.workloads.kmeans import KMeans
-    from hpcml.workloads.map import Map
     from hpcml.workloads.predict import Predict
     from hpcml.workloads.search import Search
 
@@ -29,20 +28,20 @@ __all__ = [
     "LocalSpec", "Map", "Outcome", "Predict", "Record", "RunSpec", "Search", "run",
 ]  # fmt: skip
 
-# Where each public name lives. Resolved on first use, because `hpcml --help` and `hpcml list` must not pay for
-# importing dask and scikit-learn (several seconds on a cold parallel file system).
+# Modules of the public names. They are imported on first use, because dask and scikit-learn take
+# several seconds to import from a cold parallel file system.
 _HOMES = {
-    "AsianOption": "hpcml.workloads.asian",
+    "AsianOption": "hpcml.examples.asian_option",
     "Blocks": "hpcml.data",
     "DaskFit": "hpcml.workloads.dask_fit",
     "Dataset": "hpcml.data",
-    "FitEstimator": "hpcml.workloads.estimator",
-    "Function": "hpcml.workloads.function",
+    "FitEstimator": "hpcml.workloads.fit",
+    "Function": "hpcml.workloads.functions",
     "HpcmlError": "hpcml.errors",
     "Incremental": "hpcml.workloads.incremental",
     "KMeans": "hpcml.workloads.kmeans",
     "LocalSpec": "hpcml.spec",
-    "Map": "hpcml.workloads.map",
+    "Map": "hpcml.workloads.functions",
     "Outcome": "hpcml.workloads.base",
     "Predict": "hpcml.workloads.predict",
     "Record": "hpcml.record",

@@ -1,4 +1,4 @@
-"""`python -m hpcml` is `hpcml`."""
+"""Run hpcml with `python -m hpcml`."""
 
 from __future__ import annotations
 

@@ -6,15 +6,17 @@ from typing import Any
 
 import distributed
 
+from hpcml.upstream.distributed import identity
+
 
 class Client(distributed.Client):  # type: ignore[misc]  # distributed has no types
-    """Dask's client, whose ``scheduler_info`` is what the scheduler has just said.
+    """A Dask client that always queries the scheduler in ``scheduler_info``.
 
-    Dask's own gives what was asked for last, by whatever thread, or by a timer of its own that asks for no workers:
-    then there seem to be none.
+    Dask's own client returns the answer to the last request of any thread, or of a timer that asks
+    for no workers and so makes the cluster look empty.
     """
 
     def scheduler_info(self, n_workers: int = 5, **kwargs: Any) -> Any:
         if self.asynchronous or self.scheduler is None:
             return super().scheduler_info(n_workers, **kwargs)
-        return self.sync(self.scheduler.identity, n_workers=n_workers)
+        return identity(self, n_workers)

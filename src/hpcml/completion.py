@@ -1,4 +1,4 @@
-"""Completion in bash: verbs and run ids from here, overrides from Hydra."""
+"""Bash completion: verbs and run ids from hpcml, overrides from Hydra."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 from hpcml import runs
 
-# Bash splits words at = and : as well as at spaces, and wants only what follows the last of them.
+# Bash splits words at = and : as well as at spaces, and expects only the text after the last of
+# them.
 SCRIPT = r"""_hpcml() {
     local line="${COMP_LINE:0:COMP_POINT}"
     local word="${line##* }"
@@ -24,14 +25,14 @@ complete -o nospace -o default -F _hpcml hpcml
 
 
 def words(line: str, verbs: Iterable[str], composing: Iterable[str]) -> list[str]:
-    """List what could stand at the end of a command line.
+    """Return the possible completions of a command line.
 
     Parameters
     ----------
     line : str
-        All that was typed up to the cursor.
+        Command line up to the cursor.
     verbs, composing : iterable of str
-        All verbs, and those that take config overrides.
+        All verbs, and those that accept config overrides.
     """
     typed = line.split(" ")[1:]
     if len(typed) <= 1:
@@ -46,7 +47,7 @@ def words(line: str, verbs: Iterable[str], composing: Iterable[str]) -> list[str
 
 
 def _overrides(rest: list[str]) -> list[str]:
-    """Ask Hydra; it answers one line of words."""
+    """Return completions from Hydra, which prints them on one line."""
     from hpcml.config.compose import compose
 
     answer = io.StringIO()

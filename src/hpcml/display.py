@@ -1,4 +1,4 @@
-"""What the user reads: start, summary, tables of runs, errors. Plain text where the output is no terminal."""
+"""Print messages, summaries, tables of runs and errors; plain text off a terminal."""
 
 from __future__ import annotations
 
@@ -20,18 +20,22 @@ from hpcml.errors import HpcmlError
 from hpcml.units import format_seconds
 
 if TYPE_CHECKING:
+    from hpcml.catalogue import Entry
     from hpcml.cluster import Cluster
     from hpcml.plan import Plan
-    from hpcml.record import Record
+    from hpcml.record import Record, RunSummary
     from hpcml.runs import RunPaths
     from hpcml.submission import Submitted
 
 _COLOURS = {"DONE": "green", "RUNNING": "cyan", "FAILED": "red", "CANCELLED": "yellow", "INTERRUPTED": "yellow",
             "LOST": "red", "SUBMITTED": "cyan"}  # fmt: skip
 
+# Print up to this many keys in full, more of them as one line each.
+_FEW_KEYS = 6
+
 _COLOURS_OF = {"error": "bold red", "warning": "yellow"}
 _TITLES = {
-    "env.sh": "env.sh is to make this environment",
+    "env.sh": "env.sh, which sets up the environment",
     "head": "the head job's script",
     "worker": "a worker job's script",
 }
@@ -39,57 +43,76 @@ _TITLES = {
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Go on in silence: whoever read this has left, and a run must not end for that."""
+        """Discard further output: the reader has left, which must not end the run."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
 
 def console(stderr: bool = False) -> Console:
-    """Make a console on standard output or error."""
+    """Return a console for standard output or error."""
     return _Console(stderr=stderr)
 
 
 def line(console: Console, text: str, style: str | None = None) -> None:
-    """Print one line as it is: no wrapping, no markup."""
+    """Print one line without wrapping or markup."""
     console.print(text, style=style, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 @contextlib.contextmanager
 def doing(console: Console) -> Iterator[Callable[[str], None]]:
-    """Give a function to say what is being done: one line that changes on a terminal, elsewhere one every 5 seconds."""
+    """Yield a function that prints progress: in place, or off a terminal every 5 s."""
     if console.is_terminal:
         with console.status("") as status:
             yield lambda text: status.update(escape(text))
         return
-    said = -math.inf
+    last = -math.inf
 
     def say(text: str) -> None:
-        nonlocal said
-        if time.monotonic() >= said + 5:
-            said = time.monotonic()
+        nonlocal last
+        if time.monotonic() >= last + 5:
+            last = time.monotonic()
             line(console, text)
 
     yield say
 
 
+def show_keys(console: Console, entries: Sequence[Entry]) -> None:
+    """Print config keys, in full if there are few of them."""
+    if len(entries) > _FEW_KEYS:
+        width = max(len(entry.name) for entry in entries)
+        for entry in entries:
+            line(console, f"{entry.name:<{width}}  {entry.text}")
+        return
+    for entry in entries:
+        line(console, f"{entry.name}  ({entry.section})", "bold")
+        facts = {
+            "": entry.text,
+            "type": entry.type,
+            "unit": entry.unit,
+            "default": entry.default,
+            "example": entry.example and f"{entry.name}={entry.example}",
+        }
+        pairs(console, {label: text for label, text in facts.items() if text})
+
+
 def pairs(console: Console, lines: Mapping[str, str]) -> None:
-    """Print labels and texts, aligned."""
+    """Print labels and texts in two columns."""
     width = max(map(len, lines), default=0)
     for label, text in lines.items():
         line(console, f"  {label:<{width}}  {text}")
 
 
 def show_plan(console: Console, plan: Plan, overrides: Sequence[str]) -> None:
-    """Print what a run would do, what to type, and the job scripts; or what is wrong with it."""
+    """Print a plan with the commands to run it and its job scripts, or its errors."""
     if not plan.errors:
         pairs(console, plan.lines)
-    for complaint in plan.errors or plan.complaints:
-        line(console, f"{complaint.severity}: {complaint.text}", _COLOURS_OF[complaint.severity])
-        line(console, f"  {complaint.remedy}")
-        line(console, f"  [{complaint.source}]", "dim")
+    for diagnostic in plan.errors or plan.diagnostics:
+        line(console, f"{diagnostic.severity}: {diagnostic.text}", _COLOURS_OF[diagnostic.severity])
+        line(console, f"  {diagnostic.remedy}")
+        line(console, f"  [{diagnostic.source}]", "dim")
     if plan.errors:
         return
-    line(console, "\nto start it" if plan.proposal is None else "\nto submit it", "bold")
+    line(console, "\nto start it" if plan.job_plan is None else "\nto submit it", "bold")
     line(console, f"  {plan.command(overrides)}")
     if by_hand := plan.by_hand(overrides):
         line(console, "\nor by hand", "bold")
@@ -101,18 +124,18 @@ def show_plan(console: Console, plan: Plan, overrides: Sequence[str]) -> None:
 
 
 def show_start(console: Console, paths: RunPaths, what: Sequence[str]) -> None:
-    """Say which run has begun, and on what."""
+    """Print the id of a run that starts, and a description."""
     line(console, f"run {paths.run_id}")
     for text in what:
         line(console, f"  {text}")
 
 
 def show_cluster(console: Console, cluster: Cluster) -> None:
-    """Say what the run computes on, and how to look at it; the dashboard is on loopback only."""
+    """Print the size of the cluster, and how to reach its dashboard on loopback."""
     line(console, f"  {cluster.size}; dashboard {cluster.dashboard}")
-    if "SSH_CONNECTION" in os.environ or "PBS_JOBID" in os.environ or "SLURM_JOB_ID" in os.environ:
+    if "SSH_CONNECTION" in os.environ or cluster.in_job:
         port = urlsplit(cluster.dashboard).port
-        line(console, f"  to see it from your own machine: ssh -N -L {port}:127.0.0.1:{port} {_me()}")
+        line(console, f"  to open it on your own machine: ssh -N -L {port}:127.0.0.1:{port} {_me()}")
 
 
 def _me() -> str:
@@ -120,7 +143,7 @@ def _me() -> str:
 
 
 def show_submitted(console: Console, submitted: Submitted) -> None:
-    """Say what was submitted, and what to type next."""
+    """Print the ids of a submitted run, and what to type next."""
     line(console, f"run {submitted.paths.run_id}")
     lines = {
         "head job": submitted.job,
@@ -134,7 +157,7 @@ def show_submitted(console: Console, submitted: Submitted) -> None:
 
 
 def show_summary(console: Console, record: Record) -> None:
-    """Say what came out, where it lies, and what to type next."""
+    """Print the results of a run and their location, and what to type next."""
     line(console, f"{record.state} {record.run} in {format_seconds(record.wall_s)}", _COLOURS[record.state])
     lines = dict(record.summary)
     if record.efficiency is not None:
@@ -149,7 +172,7 @@ def show_summary(console: Console, record: Record) -> None:
 
 
 def show_error(console: Console, error: HpcmlError) -> None:
-    """Print one message: what happened, what to type, where the log is."""
+    """Print an error with its hints and log file."""
     line(console, f"error: {error.message}", "bold red")
     for hint in error.hints:
         line(console, f"  {hint}")
@@ -157,7 +180,7 @@ def show_error(console: Console, error: HpcmlError) -> None:
         line(console, f"  log: {error.log}")
 
 
-def show_runs(console: Console, runs: Sequence[Mapping[str, Any]]) -> None:
+def show_runs(console: Console, runs: Sequence[RunSummary]) -> None:
     """Print a table of runs, oldest first."""
     table = Table(box=None, pad_edge=False)
     for name, width in (
@@ -173,44 +196,44 @@ def show_runs(console: Console, runs: Sequence[Mapping[str, Any]]) -> None:
             name, justify="right" if name in {"wall", "units", "score"} else "left", no_wrap=True, min_width=width
         )
     for run in runs:
-        state = run["state"]
+        state = run.state
         table.add_row(
-            run["run"],
+            run.run,
             f"[{_COLOURS.get(state, 'white')}]{state}[/]",
-            escape(run["what"]),
-            _when(run["started"]),
-            _duration(run["wall_s"]),
+            escape(run.what),
+            _when(run.started),
+            _duration(run.wall_s),
             _units(run),
-            _score(run["metrics"]),
+            _score(run.metrics),
         )
-    if not console.is_terminal:  # a file or a pipe gets whole lines
+    if not console.is_terminal:  # Do not wrap lines in a file or pipe.
         console = Console(file=console.file, width=250)
     console.print(table)
 
 
-def show_run(console: Console, run: Mapping[str, Any]) -> None:
-    """Print all that is known of one run."""
-    state = run["state"]
-    line(console, f"{state} {run['run']}", _COLOURS.get(state))
+def show_run(console: Console, run: RunSummary) -> None:
+    """Print the details of one run."""
+    state = run.state
+    line(console, f"{state} {run.run}", _COLOURS.get(state))
     lines = {
-        "what": run["what"],
-        "started": f"{_when(run['started'])} by {run['user']} on {run['host']}",
-        "wall time": _duration(run["wall_s"]),
+        "what": run.what,
+        "started": f"{_when(run.started)} by {run.user} on {run.host}",
+        "wall time": _duration(run.wall_s),
         "units": _units(run),
     }
-    if run["head_job"]:
-        lines["head job"] = f"{run['head_job']}{': ' + run['note'] if run['note'] else ''}"
-    if run["workers"] and run["threads"]:
-        lines["cluster"] = f"workers x threads: {run['workers']} x {run['threads']}"
-    if run["core_s_allocated"]:
-        share = run["core_s_busy"] / run["core_s_allocated"]
-        lines["cores"] = f"{run['core_s_busy']:.1f} of {run['core_s_allocated']:.1f} core-seconds busy ({share:.0%})"
-    lines |= run["summary"]
-    if run["error"]:
-        lines["error"] = run["error"].replace("\n", "\n  ")
-    lines["results"] = run["path"]
+    if run.head_job or run.note:
+        lines["head job"] = ": ".join(filter(None, [run.head_job, run.note]))
+    if run.workers and run.threads:
+        lines["cluster"] = f"workers x threads: {run.workers} x {run.threads}"
+    if run.core_s_allocated and run.core_s_busy is not None:
+        share = run.core_s_busy / run.core_s_allocated
+        lines["cores"] = f"{run.core_s_busy:.1f} of {run.core_s_allocated:.1f} core-seconds busy ({share:.0%})"
+    lines |= run.summary
+    if run.error:
+        lines["error"] = run.error.replace("\n", "\n  ")
+    lines["results"] = run.path
     pairs(console, lines)
-    for warning in run["warnings"]:
+    for warning in run.warnings:
         line(console, f"  warning: {warning}", "yellow")
 
 
@@ -222,8 +245,8 @@ def _duration(seconds: float | None) -> str:
     return "-" if seconds is None else format_seconds(seconds)
 
 
-def _units(run: Mapping[str, Any]) -> str:
-    return "-" if run["units_total"] is None else f"{run['units_done']}/{run['units_total']}"
+def _units(run: RunSummary) -> str:
+    return "-" if run.units_total is None else f"{run.units_done}/{run.units_total}"
 
 
 def _score(metrics: Mapping[str, Any]) -> str:

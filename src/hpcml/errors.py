@@ -1,36 +1,36 @@
-"""What hpcml raises.
+"""Exceptions raised by hpcml.
 
 ::
 
     HpcmlError                  exit code 1
-    |- ConfigError              exit code 2: the request is wrong; nothing ran
-    |  |- DataError             the data cannot be read or does not suit the model
-    |  `- ScratchError          the run directory cannot be made
-    |- ClusterStartError        the workers did not arrive
-    |- WorkloadError            the workload failed; may carry what it had computed
-    `- ResultsError             results could not be written where they belong
+    |- ConfigError              exit code 2: invalid request; nothing ran
+    |  |- DataError             data is unreadable or does not suit the model
+    |  `- ScratchError          the run directory cannot be created
+    |- ClusterStartError        workers did not start
+    |- WorkloadError            the workload failed; may carry partial results
+    `- ResultsError             results could not be written to the run directory
     Cancelled (BaseException)   SIGINT, SIGTERM or SIGHUP; exit code 128 + signal
-    `- Interrupted              the job that the head is in is about to end; exit code 75
+    `- Interrupted              the head's batch job reaches its walltime; exit code 75
 """
 
 from __future__ import annotations
 
 import difflib
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 
 class HpcmlError(Exception):
-    """Root of all errors that hpcml raises.
+    """Base class of hpcml's exceptions.
 
     Parameters
     ----------
     message : str
         What happened, with the values.
     *hints : str
-        What to type or look at next, one line each.
+        What to type or look at next, one line per hint.
     """
 
     exit_code = 1
@@ -39,7 +39,7 @@ class HpcmlError(Exception):
         super().__init__(message)
         self.message = message
         self.hints = hints
-        # The run's log file; set by the launcher once there is one.
+        # Log file of the run, set by the launcher.
         self.log: Path | None = None
 
     def __str__(self) -> str:
@@ -47,21 +47,21 @@ class HpcmlError(Exception):
 
 
 class ConfigError(HpcmlError):
-    """Raised when a request is wrong, before any cluster starts."""
+    """Raised for an invalid request, before a cluster starts."""
 
     exit_code = 2
 
 
 class DataError(ConfigError):
-    """Raised when data cannot be read, or does not suit the model."""
+    """Raised when data is unreadable or does not suit the model."""
 
 
 class ScratchError(ConfigError):
-    """Raised when the run directory cannot be made."""
+    """Raised when the run directory cannot be created."""
 
 
 class ClusterStartError(HpcmlError):
-    """Raised when the workers do not arrive."""
+    """Raised when the workers of a cluster do not start."""
 
 
 class WorkloadError(HpcmlError):
@@ -70,7 +70,7 @@ class WorkloadError(HpcmlError):
     Parameters
     ----------
     outcome : Outcome or None
-        What was computed before the failure; the launcher writes it, so that it is not lost.
+        Partial results, which the launcher saves.
     """
 
     def __init__(self, message: str, *hints: str, outcome: Any = None) -> None:
@@ -79,19 +79,22 @@ class WorkloadError(HpcmlError):
 
 
 class ResultsError(HpcmlError):
-    """Raised when results cannot be written where they belong."""
+    """Raised when results cannot be written to the run directory."""
 
 
 class Cancelled(BaseException):
-    """Raised in the main thread by SIGINT, SIGTERM and SIGHUP; a BaseException, so that no ``except Exception`` of a
-    library swallows it.
+    """Raised in the main thread by SIGINT, SIGTERM and SIGHUP.
+
+    A BaseException, so that ``except Exception`` in a library cannot swallow it.
     """
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
-        # As HpcmlError.log.
+        # Log file of the run, as in HpcmlError.
         self.log: Path | None = None
+        # Ids of worker jobs that could not be deleted.
+        self.left: Sequence[str] = ()
 
     @property
     def exit_code(self) -> int:
@@ -99,7 +102,7 @@ class Cancelled(BaseException):
 
 
 class Interrupted(Cancelled):
-    """Raised in the main thread by SIGALRM: the job that the head is in is about to reach its walltime."""
+    """Raised in the main thread by SIGALRM, before the head's batch job is killed."""
 
     @property
     def exit_code(self) -> int:
@@ -107,10 +110,12 @@ class Interrupted(Cancelled):
 
 
 def nearest(word: str, choices: Iterable[str], most: int = 3) -> str:
-    """Name the choices that look most like a word.
+    """Suggest the choices closest to a word.
 
     >>> nearest("gama", ["gamma", "degree", "C"])
-    'nearest: gamma'
+    "did you mean 'gamma'?"
+    >>> nearest("norm", ["normal", "normalsr"])
+    "did you mean 'normal' or 'normalsr'?"
     >>> nearest("zzz", ["gamma", "C"])
     'choices: C, gamma'
     >>> nearest("x", [])
@@ -122,49 +127,17 @@ def nearest(word: str, choices: Iterable[str], most: int = 3) -> str:
     folded = {name.casefold(): name for name in names}
     close = difflib.get_close_matches(word.casefold(), folded, n=most, cutoff=0.6)
     if close:
-        return "nearest: " + ", ".join(folded[name] for name in close)
+        *others, last = [f"'{folded[name]}'" for name in close]
+        return f"did you mean {', '.join(others)} or {last}?" if others else f"did you mean {last}?"
     return "choices: " + ", ".join(names)
 
 
-def check_whole(key: str, value: Any, *, least: int = 1, none: bool = False) -> None:
-    """Refuse what is no whole number, or too small a one.
+def printable(text: Any, most: int = 300) -> str:
+    r"""Return a library's message in one line without control characters, truncated if long.
 
-    Parameters
-    ----------
-    key : str
-        What the user would type, for the message.
-    none : bool
-        Whether None will do.
-
-    Raises
-    ------
-    ConfigError
+    >>> printable("a\x1b[31m\nb")
+    'a?[31m b'
     """
-    if value is None and none:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{key}={value}: must be a whole number, {least} or more")
-
-
-def check_flag(key: str, value: Any) -> None:
-    """Refuse what is neither true nor false.
-
-    Raises
-    ------
-    ConfigError
-    """
-    if not isinstance(value, bool):
-        raise ConfigError(f"{key}={value}: must be true or false")
-
-
-def check_share(key: str, value: Any) -> None:
-    """Refuse what is no share of the samples that leaves some: None, or from 0 to below 1.
-
-    Raises
-    ------
-    ConfigError
-    """
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise ConfigError(f"{key}={value}: must lie between 0 and 1, for example 0.25")
+    line = " ".join(str(text).split())
+    line = "".join(letter if letter.isprintable() else "?" for letter in line)
+    return line if len(line) <= most else f"{line[:most]}..."

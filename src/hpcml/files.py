@@ -1,4 +1,4 @@
-"""Writing a file so that a reader, a crash or a full disk never leaves half of it: aside, fsync, rename."""
+"""Write files atomically: write a temporary file, fsync it, and rename it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from typing import Any
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path beside ``path`` to write to; when all went well, sync it and rename it to ``path``.
+    """Yield a temporary path next to ``path``; on success, sync it and rename it to ``path``.
 
     Yields
     ------
     Path
-        The file to write, in the same directory. It is removed when the block raises.
+        The file to write, in the same directory. It is removed if the block raises.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield aside
         _sync(aside)
         aside.replace(path)
-        _sync(path.parent)  # the rename itself must survive a crash as well
+        _sync(path.parent)  # The rename must survive a crash as well.
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
@@ -41,7 +41,7 @@ def _sync(path: Path) -> None:
 
 
 def tail(path: Path, lines: int = 8) -> list[str]:
-    """Give the last lines of a log for a message, with a heading; nothing if there is none, or it is empty."""
+    """Return the last lines of a log with a heading, for a message; empty if there are none."""
     try:
         last = [line for line in path.read_text(errors="replace").splitlines() if line.strip()][-lines:]
     except OSError:
@@ -49,65 +49,66 @@ def tail(path: Path, lines: int = 8) -> list[str]:
     return [f"the end of {path}:", *(f"  {line}" for line in last)] if last else []
 
 
-def others(path: Path, *, root: bool = False) -> tuple[str, str] | None:
-    """Say why a file may be another user's work, to ask before what it holds may run code.
+def writable_by_others(path: Path, *, root: bool = False) -> tuple[str, str] | None:
+    """Return why another user may have written a file that can run code, or None.
 
     Parameters
     ----------
     root : bool
-        Whether root's files are as good as one's own.
+        Whether to trust files owned by root.
 
     Returns
     -------
     tuple of str, or None
-        What is wrong, to follow the file's name in a message, and what to type; None: only this user can have written
-        it, as far as the file and its directory tell.
+        The problem, to follow the file's name in a message, and the remedy. None if only this user
+        can have written the file, judging by its permissions and those of its directory.
     """
     path = path.resolve()
     file, directory = path.stat(), path.parent.stat()
     if file.st_uid != os.geteuid() and not (root and file.st_uid == 0):
-        return "is another user's", f"if you trust who wrote it, make it yours: cp {path} DIR, and name the copy"
-    hint = f"if you trust what it holds: chmod go-w {path.parent} {path}"
+        return "belongs to another user", f"if you trust its author, copy it: cp {path} DIR, and use the copy"
+    hint = f"if you trust its content: chmod go-w {path.parent} {path}"
     for who, shift in (("its group", 3), ("all users", 0)):
         of_file, of_directory = file.st_mode >> shift, directory.st_mode >> shift
-        if not of_directory & 1:  # they cannot enter: in a run directory, mode 0700, the umask does not matter
+        if not of_directory & 1:  # They cannot enter, as in run directories, which have mode 0700.
             continue
         if of_file & 2:
-            return f"can be written by {who}", hint
+            return f"is writable by {who}", hint
         if of_directory & 2 and not directory.st_mode & stat.S_ISVTX:
-            return f"lies in a directory that can be written by {who}", hint
+            return f"is in a directory that is writable by {who}", hint
     return None
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file atomically."""
     with replacing(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write strict JSON whole or not at all; see :func:`plain` for what becomes of other objects."""
+    """Write strict JSON atomically; :func:`plain` converts other objects."""
     write_text(path, json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
 
 
 def plain(value: Any) -> Any:
-    """Reduce a value to what JSON can hold.
+    """Convert a value to types that JSON supports.
 
-    NumPy scalars and arrays become numbers and lists, NaN and infinities null (JSON has none), anything else its repr.
+    NumPy scalars and arrays become numbers and lists, NaN and infinities null, anything else its
+    repr.
 
-    >>> plain({"a": float("nan"), 1: (2, None), "f": print})
-    {'a': None, '1': [2, None], 'f': '<built-in function print>'}
+    >>> plain({"a": float("nan"), 1: (2, None), "f": print, "dtype": float})
+    {'a': None, '1': [2, None], 'f': '<built-in function print>', 'dtype': "<class 'float'>"}
     """
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, str):
-        return str(value)  # numpy.str_ is one, and shows as such
+        return str(value)  # numpy.str_ is a subclass and would show its type.
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None  # numpy.float64 likewise
+        return float(value) if math.isfinite(value) else None  # numpy.float64 likewise.
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item) for item in value]
-    if hasattr(value, "tolist"):  # NumPy, without importing it here
+    if hasattr(value, "tolist") and not isinstance(value, type):  # Recognises NumPy without importing it.
         return plain(value.tolist())
     return repr(value)

@@ -1,6 +1,6 @@
-"""Signals: SIGINT, SIGTERM and SIGHUP end a run in order, and never in the middle of a write.
+"""Turn SIGINT, SIGTERM and SIGHUP into exceptions, but never during a write.
 
-So does SIGALRM, the alarm that a head sets for itself before its job's walltime ends.
+SIGALRM is handled as well: a head sets an alarm before the walltime of its job ends.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 
 
 class _State:
-    """Process-wide, because signals are."""
+    """State of the process, since signals are process-wide."""
 
     installed = False
     holds = 0
     pending: int | None = None
+    # The last signal raised in the main thread.
+    raised: int | None = None
     closing = False
     hurried = False
 
@@ -29,7 +31,7 @@ class _State:
 def _handle(signum: int, _frame: FrameType | None) -> None:
     _State.hurried = _State.hurried or signum == signal.SIGTERM
     if _State.closing:
-        # Every step of closing down has a deadline: a second Ctrl-C must not cut it short and leave workers behind.
+        # All steps of closing have deadlines. A second Ctrl-C must not leave workers behind.
         return
     if _State.holds:
         _State.pending = _State.pending or signum
@@ -38,30 +40,43 @@ def _handle(signum: int, _frame: FrameType | None) -> None:
 
 
 def _error(signum: int) -> Cancelled:
+    _State.raised = signum
     return Interrupted(signum) if signum == signal.SIGALRM else Cancelled(signum)
+
+
+def behind(error: BaseException) -> BaseException:
+    """Return the cancellation behind an error: an import in C turns it into an ImportError."""
+    if _State.raised is None or not isinstance(error, Exception):
+        return error
+    return _error(_State.raised)
 
 
 @contextlib.contextmanager
 def installed() -> Iterator[bool]:
-    """Turn SIGINT, SIGTERM and SIGHUP into :class:`Cancelled` in the main thread; put the old handlers back at the end.
+    """Raise :class:`Cancelled` in the main thread for SIGINT, SIGTERM and SIGHUP.
 
-    A signal that was ignored from the start stays so: ``nohup`` ignores SIGHUP for a reason.
+    Signals that were ignored from the start stay ignored: ``nohup`` ignores SIGHUP on purpose.
 
     Yields
     ------
     bool
-        False where nothing was done: they are installed already, or this is another thread, which gets no signals.
+        False if nothing was installed: the handlers exist already, or this is not the main thread.
     """
     if _State.installed or threading.current_thread() is not threading.main_thread():
         yield False
         return
     old = {s: signal.getsignal(s) for s in _SIGNALS}
-    _State.installed, _State.holds, _State.pending, _State.closing = True, 0, None, False
+    _State.installed, _State.holds, _State.pending, _State.raised, _State.closing = True, 0, None, None, False
     for signum, handler in old.items():
         if handler is not signal.SIG_IGN:
             signal.signal(signum, _handle)
     try:
         yield True
+    except Exception as error:
+        cancelled = behind(error)
+        if cancelled is error:
+            raise
+        raise cancelled from error
     finally:
         _State.installed = False
         for signum, handler in old.items():
@@ -69,12 +84,12 @@ def installed() -> Iterator[bool]:
 
 
 def hold() -> None:
-    """Hold signals back until :func:`release`."""
+    """Defer signals until :func:`release`."""
     _State.holds += 1
 
 
 def release() -> None:
-    """Raise :class:`Cancelled` if a signal came meanwhile, unless somebody else holds them back too."""
+    """Raise :class:`Cancelled` for a deferred signal, unless others still defer it."""
     _State.holds -= 1
     if _State.pending is not None and not _State.holds and not _State.closing:
         pending, _State.pending = _State.pending, None
@@ -83,34 +98,34 @@ def release() -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Hold signals back while something is done that must not stop half-way."""
+    """Defer signals during an operation that must not stop half-way."""
     hold()
     try:
         yield
     except BaseException:
-        _State.holds -= 1  # what went wrong matters more than the signal
+        _State.holds -= 1  # The error is more important than the signal.
         raise
     release()
 
 
 def closing() -> None:
-    """Say that the run is closing down or has ended: from here on signals change nothing."""
+    """Ignore signals from now on, because the run is closing down or has ended."""
     _State.closing = True
 
 
 def reopen() -> None:
-    """Say that a run begins: signals count again."""
-    _State.closing, _State.pending, _State.hurried = False, None, False
+    """Handle signals again, because a run starts."""
+    _State.closing, _State.pending, _State.raised, _State.hurried = False, None, None, False
 
 
 def hurried() -> bool:
-    """Tell whether SIGTERM has come: a job that PBS has told to end is killed 10 seconds later."""
+    """Return whether SIGTERM has arrived: PBS kills the job 10 seconds after it."""
     return _State.hurried
 
 
 @contextlib.contextmanager
 def alarm(seconds: float | None) -> Iterator[None]:
-    """Raise :class:`Interrupted` in the main thread if the block takes longer; None: never."""
+    """Raise :class:`Interrupted` if the block takes longer; None for no limit."""
     if seconds is None or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -123,11 +138,11 @@ def alarm(seconds: float | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def children_ignore_terminal() -> Iterator[None]:
-    """Block SIGINT and SIGHUP in threads and processes started inside, and in those that they start.
+    """Block SIGINT and SIGHUP in threads and processes started inside, and in their children.
 
-    A terminal sends Ctrl-C, and a hang-up, to the whole process group. Workers that get it die and are restarted by
-    their nannies while the head is closing them; the head alone has to decide. In the calling thread the signals stay
-    pending meanwhile.
+    A terminal sends Ctrl-C and a hang-up to the whole process group. Workers would die and be
+    restarted by their nannies while the head closes them, so only the head may react. In the
+    calling thread the signals stay pending meanwhile.
     """
     old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:

@@ -1,9 +1,8 @@
-"""The launcher: the only place where the parts of a run meet."""
+"""Launch a run: the only module that connects its parts."""
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import signal
 import time
 from collections.abc import Sequence
@@ -15,34 +14,37 @@ from distributed import CancelledError, KilledWorker
 from rich.console import Console
 
 from hpcml import display, interrupt, record, results, runs
+from hpcml.batch.current_job import CurrentJob, find_current_job
 from hpcml.batch.ledger import HEAD, Ledger
-from hpcml.batch.ownjob import OwnJob, own_job
 from hpcml.batch.request import Request
-from hpcml.batch.scheduler import spoken_to
+from hpcml.batch.schedulers import to_ledger
 from hpcml.cluster import Cluster, open_cluster
 from hpcml.describe import describe
 from hpcml.errors import Cancelled, ConfigError, HpcmlError, Interrupted, ResultsError, WorkloadError
 from hpcml.files import write_text
 from hpcml.logs import run_log
 from hpcml.parts import Parts
-from hpcml.plan import check, describe_run, propose, scratch
+from hpcml.plan import check, describe_run, plan_request, scratch
 from hpcml.progress import watching
 from hpcml.record import Origin, Record, State
 from hpcml.runs import RunPaths
 from hpcml.spec import RunSpec
 from hpcml.units import format_seconds
+from hpcml.upstream.multiprocessing import importing_main
 from hpcml.workloads.base import Outcome, Units
+from hpcml.workloads.engine.causes import cause
 
 log = logging.getLogger(__name__)
 
-# How long before the end of its job a head stops, in seconds: to save what there is, and see the worker jobs gone. A
-# twentieth of the walltime, within these limits, and never more than a quarter of it.
+# Minimum and maximum of the margin, in seconds, by which a head stops before its job ends, to save
+# results and delete the worker jobs. In between it is 1/20 of the walltime, and never more than
+# 1/4.
 _MARGIN = (30, 120)
 
 
 @dataclass
 class _Run:
-    """What is known of a run so far; its record is made of it, however the run ends."""
+    """State of a run, from which its record is built however the run ends."""
 
     paths: RunPaths
     started: float
@@ -50,11 +52,11 @@ class _Run:
     cluster: Cluster | None = None
     outcome: Outcome = field(default_factory=Outcome)
     model: str | None = None
-    # the names of the data's columns
+    # Names of the data's columns.
     features: Sequence[str] | None = None
     warnings: list[str] = field(default_factory=list)
-    # the batch job that the head is in, and when that ends, in seconds since the epoch
-    job: OwnJob | None = None
+    # The batch job that contains the head, and its end in seconds since the epoch.
+    job: CurrentJob | None = None
     ends: float | None = None
 
     def record(self, state: State, exit_code: int, error: str | None) -> Record:
@@ -92,31 +94,31 @@ def run(
     spec : RunSpec
         What to run.
     origin : Origin or None
-        Where the spec came from, for the manifest.
+        Origin of the spec, for the manifest.
     console : Console or None
-        Where progress goes; None: standard error.
+        Output for progress; None for standard error.
     adopted : RunPaths or None
-        The run directory that `hpcml submit` has made for this run; None: one is made.
+        Run directory created by `hpcml submit`; None to create one.
 
     Returns
     -------
     Record
-        What became of it; its state is DONE.
+        The record of the run, with state DONE.
 
     Raises
     ------
     ConfigError
-        If the request is wrong.
+        If the request is invalid.
     HpcmlError
-        If the run failed. Either way the run directory has a record, and the error's ``log`` names the log file.
+        If the run fails. The run directory then has a record, and the error's ``log`` is the log
+        file.
     KeyboardInterrupt, SystemExit
         After Ctrl-C, or SIGTERM and SIGHUP, once the cluster is closed and the record written.
     """
-    # as multiprocessing itself tells it (spawn._check_not_importing_main); its public parent_process() is set later
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
+    if importing_main():
         raise ConfigError(
-            "hpcml.run() was called again in a worker process, which imports your script anew",
-            'put what starts the run behind: if __name__ == "__main__":',
+            "hpcml.run() was called in a worker process that imports your script",
+            'put the call of hpcml.run() behind: if __name__ == "__main__":',
         )
     with interrupt.installed() as ours:
         try:
@@ -124,7 +126,7 @@ def run(
         except Cancelled as cancelled:
             if not ours:
                 raise
-            # A script that knows nothing of Cancelled ends as it would without hpcml.
+            # A script that does not know Cancelled must end as it would without hpcml.
             if cancelled.signum == signal.SIGINT:
                 raise KeyboardInterrupt from cancelled
             raise SystemExit(cancelled.exit_code) from cancelled
@@ -133,12 +135,12 @@ def run(
 def _run(spec: RunSpec, origin: Origin, console: Console, adopted: RunPaths | None) -> Record:
     if adopted is not None:
         spec = replace(spec, scratch=str(adopted.root.parent))
-    proposed = propose(spec, here=True)
-    if proposed is not None:
-        proposed.refuse()
-    git = record.git_state(Path.cwd())  # before the run directory is there, which may make the checkout dirty
+    job_plan = plan_request(spec, here=True)
+    if job_plan is not None:
+        job_plan.raise_errors()
+    git = record.git_state(Path.cwd())  # Before the run directory exists, which may make the checkout dirty.
     interrupt.reopen()
-    interrupt.hold()  # until the run directory is under the protection of the try below
+    interrupt.hold()  # Until the try block below protects the run directory.
     try:
         current = _Run(adopted or runs.create(scratch(spec)), time.time(), Units(0))
     except BaseException:
@@ -150,9 +152,9 @@ def _run(spec: RunSpec, origin: Origin, console: Console, adopted: RunPaths | No
             interrupt.release()
             record.write_manifest(current.paths, current.started, origin, git)
             write_text(current.paths.config, yaml.safe_dump(origin.config or describe(spec), sort_keys=False))
-            current.job = own_job(spec.site)
+            current.job = find_current_job(spec.site)
             with interrupt.alarm(_time_left(current)):
-                _execute(spec, proposed.request if proposed else None, current, console)
+                _execute(spec, job_plan.request if job_plan else None, current, console)
                 interrupt.closing()
             ended = current.record("DONE", 0, None)
         except BaseException as error:
@@ -163,13 +165,15 @@ def _run(spec: RunSpec, origin: Origin, console: Console, adopted: RunPaths | No
             _write_record(ended, current.paths)
             if isinstance(failure, (HpcmlError, Cancelled)):
                 failure.log = current.paths.log
+            if isinstance(failure, Cancelled) and current.cluster is not None:
+                failure.left = current.cluster.left
             raise failure from (None if failure is error else error)
         _write_record(ended, current.paths)
     return ended
 
 
 def _time_left(current: _Run) -> float | None:
-    """Tell how long the run may take, in seconds; None: as long as it likes, or nobody knows."""
+    """Return how long the run may take, in seconds; None if the limit is unknown."""
     current.ends = None if current.job is None else current.job.ends()
     if current.ends is None:
         return None
@@ -180,17 +184,18 @@ def _time_left(current: _Run) -> float | None:
 
 
 def _note_head(current: _Run, request: Request) -> None:
-    """Have the ledger know the job that this head is in: others ask the scheduler about it."""
+    """Record the head's batch job in the ledger, for queries from other hosts."""
     if current.job is not None:
-        facts = {"scheduler": current.job.batch.name, "site": spoken_to(request.site)}
+        facts = {"scheduler": current.job.batch.name, "site": to_ledger(request.site)}
         Ledger(current.paths.ledger).note("submitted", HEAD, id=current.job.id, **facts)
 
 
 def _execute(spec: RunSpec, request: Request | None, current: _Run, console: Console) -> None:
-    checked = check(spec)
-    inputs = replace(checked.inputs, parts=lambda name: Parts(current.paths.parts(name)))
-    current.units.total, current.warnings = checked.units, checked.warnings
-    current.features = None if inputs.data is None else inputs.data.feature_names
+    checked = check(spec, request)
+    data = checked.inputs.data
+    current.units.total, current.warnings = checked.prepared.n_units, checked.warnings
+    current.units.parts = lambda name: Parts(current.paths.parts(name))
+    current.features = None if data is None else data.feature_names
     display.show_start(console, current.paths, describe_run(checked))
 
     def say(text: str) -> None:
@@ -203,9 +208,9 @@ def _execute(spec: RunSpec, request: Request | None, current: _Run, console: Con
         display.show_cluster(console, cluster)
         with watching(cluster, current.units, console, current.paths.progress):
             try:
-                current.outcome = checked.workload.run(inputs, cluster.client, current.units)
+                current.outcome = checked.prepared.run(cluster.client, current.units)
             except BaseException as error:
-                _save_what_there_is(spec, current, error)
+                _save_partial(spec, current, error)
                 if isinstance(error, Cancelled):
                     raise
                 if cluster.out_of_time:
@@ -214,15 +219,15 @@ def _execute(spec: RunSpec, request: Request | None, current: _Run, console: Con
                     raise WorkloadError(
                         f"no workers are left: {cluster.gave_up}",
                         *cluster.last_words(),
-                        f"their logs are in {current.paths.worker_logs}",
+                        f"worker logs: {current.paths.worker_logs}",
                     ) from error
                 if _workers_died(error):
-                    what = [error.message] if isinstance(error, WorkloadError) else []  # it knows which unit it was
+                    what = [error.message] if isinstance(error, WorkloadError) else []  # It names the unit.
                     raise WorkloadError(
                         *what,
-                        f"the workers died, again and again or all at once; {cluster.first_error()}",
-                        "if it was for want of memory, " + _more_memory(request),
-                        f"their logs are in {current.paths.worker_logs}",
+                        f"workers kept dying; {cluster.first_error()}",
+                        "if they ran out of memory, " + _more_memory(request),
+                        f"worker logs: {current.paths.worker_logs}",
                     ) from error
                 raise
         _save(spec, current)
@@ -239,49 +244,45 @@ def _save(spec: RunSpec, current: _Run) -> None:
         outcome = current.outcome
         if outcome.features is None:
             outcome = replace(outcome, features=current.features)
-        current.model, doubts = results.save(outcome, current.paths, spec.model_format)
-        current.warnings += doubts
+        current.model, warnings = results.save(outcome, current.paths, spec.model_format)
+        current.warnings += warnings
 
 
-def _save_what_there_is(spec: RunSpec, current: _Run, error: BaseException) -> None:
-    """Write what was computed before a failure or a signal; trouble in doing so must not hide why the run ended."""
+def _save_partial(spec: RunSpec, current: _Run, error: BaseException) -> None:
+    """Write partial results after a failure or signal; a second failure must not hide the first."""
     interrupt.closing()
     try:
-        told = error.outcome if isinstance(error, WorkloadError) else None
-        current.outcome = told or current.units.so_far()
+        attached = error.outcome if isinstance(error, WorkloadError) else None
+        current.outcome = attached or current.units.so_far()
         if current.outcome != Outcome():
             _save(spec, current)
     except Exception as second:
-        log.exception("what was computed so far could not be written")
-        current.warnings.append(f"what was computed so far could not be written: {second}")
+        log.exception("partial results could not be written")
+        current.warnings.append(f"partial results could not be written: {second}")
 
 
 def _translate(error: BaseException) -> BaseException:
-    """Make one clear error of whatever ended the run."""
+    """Convert any exception that ended the run to an error of hpcml."""
+    error = interrupt.behind(error)
     if isinstance(error, (HpcmlError, Cancelled, KeyboardInterrupt)):
         return error
-    return WorkloadError(f"{type(error).__name__}: {error}")
+    return WorkloadError(cause(error))
 
 
 def _workers_died(error: BaseException | None) -> bool:
-    """Find out whether an error, or what it came from, is Dask's word for workers that are gone."""
+    """Return whether Dask raised an error, or its cause, because workers died."""
     if error is None or isinstance(error, (KilledWorker, CancelledError)):
         return error is not None
     return _workers_died(error.__cause__)
 
 
 def _record_failure(current: _Run, failure: BaseException) -> Record:
-    if isinstance(failure, HpcmlError):
-        return current.record("FAILED", failure.exit_code, str(failure))
-    if isinstance(failure, Interrupted):
-        text = "stopped before the walltime of the head's job ended"
-        return current.record("INTERRUPTED", failure.exit_code, text)
-    code = failure.exit_code if isinstance(failure, Cancelled) else 128 + signal.SIGINT
-    return current.record("CANCELLED", code, f"cancelled by {failure}" if str(failure) else "interrupted")
+    end = record.end_of(failure)
+    return current.record(end.state, end.exit_code, end.text)
 
 
 def _write_record(ended: Record, paths: RunPaths) -> None:
-    """Write the record; where even that fails, say so without hiding why the run ended."""
+    """Write the record; a failure to do so must not hide the error that ended the run."""
     try:
         ended.write(paths)
     except OSError as error:

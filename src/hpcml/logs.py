@@ -1,4 +1,4 @@
-"""The run's log file: everything that hpcml, Dask and other libraries say goes there, and not to the terminal."""
+"""Redirect logs of hpcml, Dask and other libraries to the run's log file."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-# distributed gives these a handler of their own that writes to stderr (distributed.config, on import).
+# distributed attaches handlers for stderr to these loggers (distributed.config, on import).
 _CHATTY = ("distributed", "distributed.client", "bokeh", "tornado", "tornado.application")
 
 
 @contextlib.contextmanager
 def run_log(path: Path) -> Iterator[None]:
-    """Send all logging and all warnings to a file; leave everything as it was afterwards."""
-    import distributed.config  # noqa: F401  (it installs its handlers on import; later than here it would undo this)
+    """Redirect all logging and warnings to a file, and restore the previous configuration."""
+    import distributed.config  # noqa: F401  # A later import would replace the handlers set below.
 
     handler = _File(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -24,7 +24,7 @@ def run_log(path: Path) -> Iterator[None]:
     own.setLevel(logging.INFO)
     root.addHandler(handler)
     for logger in loggers[1:]:
-        # not passed on: a caller who has set up logging on the root wants the run's own lines there no more than Dask's
+        # Do not propagate: a caller's root handler should get neither the run's lines nor Dask's.
         logger.handlers, logger.propagate = [handler], False
     logging.captureWarnings(True)
     try:
@@ -37,9 +37,9 @@ def run_log(path: Path) -> Iterator[None]:
 
 
 class _File(logging.FileHandler):
-    """A log file on a disk that may be full: that is told once, by what fails for it, and not line by line."""
+    """A log file that ignores write errors, which the failing operation itself reports."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's own name)
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # defined by logging
         pass
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Models that scikit-learn has no overridable form for, and those of earlier runs."""
+"""Build models that need a form with config keys, and load models of earlier runs."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from hpcml import files, runs
 from hpcml.errors import ConfigError
 from hpcml.runs import RunPaths
 
-# What a run may have saved its model as, in the order in which they are looked for.
+# Formats of a saved model, in order of preference.
 _FORMATS = ("skops", "joblib")
 
 
 def pipeline(**steps: Any) -> Pipeline:
-    """Make a scikit-learn Pipeline of named steps, so that each is a config key: ``model.svc.C=3``.
+    """Build a Pipeline from named steps, so that each is a config key: ``model.svc.C=3``.
 
     Parameters
     ----------
     **steps : estimator
-        In order; the last one predicts.
+        Steps in order; the last one is the predictor.
 
     Raises
     ------
     ConfigError
-        If a step is no estimator.
+        If a step is not an estimator.
 
     Examples
     --------
@@ -41,22 +41,23 @@ def pipeline(**steps: Any) -> Pipeline:
     for name, step in steps.items():
         if step is not None and step != "passthrough" and not hasattr(step, "fit"):
             raise ConfigError(
-                f"model.{name}={step}: a step of a pipeline is an estimator",
-                f"a parameter of a step is model.STEP.{name}; the steps are {', '.join(steps)}",
+                f"model.{name}={step}: not an estimator",
+                f"to set a parameter of a step: model.STEP.{name}; steps: {', '.join(steps)}",
             )
     return Pipeline(list(steps.items()))
 
 
 def logistic_cv(**parameters: Any) -> LogisticRegressionCV:
-    """Make a LogisticRegressionCV that no version of scikit-learn warns of.
+    """Build a LogisticRegressionCV without deprecation warnings in any version of scikit-learn.
 
-    From 1.8 on it warns of defaults that will change, unless parameters are given that 1.7 does not know. Here they are
-    what they will become, as far as the installed version knows them; ``scoring`` is accuracy, as the default was.
+    Since 1.8 it warns about defaults that will change, unless parameters are set that 1.7 does not
+    have. Set the future defaults that the installed version knows, and ``scoring`` to the current
+    default, accuracy.
 
     Parameters
     ----------
     **parameters : object
-        LogisticRegressionCV's own; they come before these defaults.
+        Parameters of LogisticRegressionCV, which override these defaults.
     """
     defaults: dict[str, Any] = {"scoring": "accuracy"}
     if "use_legacy_attributes" in inspect.signature(LogisticRegressionCV).parameters:
@@ -70,17 +71,18 @@ def from_run(run: str, scratch: str | None = None) -> Any:
     Parameters
     ----------
     run : str
-        Its id, a part of it, its directory, or ``last``; or a file of a model, .skops or .joblib.
+        Run id, part of one, run directory, or ``last``; or a model file, .skops or .joblib.
     scratch : str or None
-        Where to look for runs; None: wherever the user has run.
+        Where to look for runs; None for all known roots.
 
     Raises
     ------
     ConfigError
-        If there is no such run or model, the run is not DONE, or loading would run another user's code.
+        If the run or model does not exist, the run is not DONE, or loading could run another user's
+        code.
     """
     if not isinstance(run, str):
-        raise ConfigError(f"model.run={run}: was read as a number", f"quote it twice: \"model.run='{run}'\"")
+        raise ConfigError(f"model.run={run}: parsed as a number", f"quote it twice: \"model.run='{run}'\"")
     path = _file(run, scratch)
     try:
         model = _load(path)
@@ -88,19 +90,19 @@ def from_run(run: str, scratch: str | None = None) -> Any:
         raise
     except Exception as error:
         raise ConfigError(
-            f"{path}: no model can be loaded from it: {type(error).__name__}: {error}",
-            "is it whole, and written with these versions of scikit-learn and the model's own package?",
+            f"{path}: cannot load a model: {type(error).__name__}: {error}",
+            "check that the file is complete, and written with these versions of scikit-learn and the model's package",
         ) from error
     if not hasattr(model, "get_params"):
-        raise ConfigError(f"{path}: holds a {type(model).__qualname__}, which is no estimator")
+        raise ConfigError(f"{path}: contains a {type(model).__qualname__}, not an estimator")
     _name_features(model, path)
     return model
 
 
 def _name_features(model: Any, path: Path) -> None:
-    """Tell the model its columns' names, as ``_hpcml_features``: fitted on an array, it knows only how many they are.
+    """Set ``_hpcml_features`` to the column names, which a model fitted on an array does not know.
 
-    scikit-learn's own ``feature_names_in_`` would have it warn of every array that it predicts for.
+    scikit-learn's ``feature_names_in_`` would cause a warning for each array to predict.
     """
     names = runs.read_json(RunPaths(path.parent).features).get("features")
     if isinstance(names, list) and getattr(model, "n_features_in_", len(names)) == len(names):
@@ -111,18 +113,18 @@ def _file(run: str, scratch: str | None) -> Path:
     if Path(run).suffix.removeprefix(".") in _FORMATS:
         path = Path(run).expanduser()
         if not path.is_file():
-            raise ConfigError(f"model.run={run}: there is no such file")
+            raise ConfigError(f"model.run={run}: no such file")
         return path
     paths = _find(run, scratch)
     found, state = _model(paths), runs.read_json(paths.record).get("state")
     if state != "DONE":
         raise ConfigError(
-            f"model.run={run}: {paths.run_id} is not DONE, but {state or 'has not ended'}",
-            *([f"to take its model all the same: model.run={found}"] if found else _advice(scratch)),
+            f"model.run={run}: {paths.run_id} is {state or 'unfinished'}, not DONE",
+            *([f"to use its model anyway: model.run={found}"] if found else _advice(scratch)),
         )
     if found is None:
         raise ConfigError(
-            f"model.run={run}: there is no model in {paths.root}: that run fitted none, or was told not to save it",
+            f"model.run={run}: no model in {paths.root}: the run fitted none, or model_format was none",
             *_advice(scratch),
         )
     return found
@@ -130,7 +132,7 @@ def _file(run: str, scratch: str | None) -> Path:
 
 def _find(run: str, scratch: str | None) -> RunPaths:
     own = os.environ.get(runs.RUN_VARIABLE)
-    if run == "last" and own:  # in a head job: the last before this run, as it was when this was submitted
+    if run == "last" and own:  # In a head job: the last run before this one was submitted.
         earlier = (paths for paths in _newest_first(scratch) if paths.run_id < Path(own).name)
         return next(earlier, None) or runs.find(run, scratch)
     return runs.find(run, scratch)
@@ -141,10 +143,10 @@ def _newest_first(scratch: str | None) -> list[RunPaths]:
 
 
 def _advice(scratch: str | None) -> list[str]:
-    """Name the last run whose model can be taken."""
+    """Return a hint with the last run that has a usable model."""
     for paths in _newest_first(scratch):
         if _model(paths) is not None and runs.read_json(paths.record).get("state") == "DONE":
-            return [f"the last that has one: model.run={paths.run_id}"]
+            return [f"last run with a model: model.run={paths.run_id}"]
     return []
 
 
@@ -153,18 +155,16 @@ def _model(paths: RunPaths) -> Path | None:
 
 
 def _load(path: Path) -> Any:
-    doubt = files.others(path)
+    problem = files.writable_by_others(path)
     if path.suffix == ".joblib":
-        if doubt is not None:
-            raise ConfigError(f"{path}: {doubt[0]}, and a pickle: loading it would run what code they like", doubt[1])
+        if problem is not None:
+            raise ConfigError(f"{path}: {problem[0]}, and loading a pickle can run their code", problem[1])
         import joblib
 
         return joblib.load(path)
     import skops.io
 
     named = skops.io.get_untrusted_types(file=path)
-    if named and doubt is not None:
-        raise ConfigError(
-            f"{path}: {doubt[0]}, and names what may run code when it is loaded: {', '.join(named[:5])}", doubt[1]
-        )
+    if named and problem is not None:
+        raise ConfigError(f"{path}: {problem[0]}, and loading it can run code: {', '.join(named[:5])}", problem[1])
     return skops.io.load(path, trusted=named)

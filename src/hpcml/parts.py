@@ -1,4 +1,4 @@
-"""Tables that are written in parts, by the workers: for results larger than memory."""
+"""Write tables larger than memory in parts, from the workers."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from hpcml.files import replacing
 
 @dataclass(frozen=True)
 class Parts:
-    """A directory of Parquet files; it travels to the workers, which see the same file system.
+    """A directory of Parquet files on a shared file system, written by the workers.
 
     Parameters
     ----------
     root : Path
-        It is made when the first part is written.
+        The directory, created with the first part.
     """
 
     root: Path
 
     def write(self, number: int, columns: Mapping[str, Any]) -> int:
-        """Write one part, whole or not at all; called on a worker.
+        """Write one part atomically; called on a worker.
 
         Parameters
         ----------
         number : int
-            Of the part; the same part written again replaces the first.
+            Number of the part; an existing part with the same number is replaced.
         columns : mapping of str to array of shape (n_rows,)
 
         Returns
         -------
         int
-            Its size in bytes.
+            Size in bytes.
 
         Raises
         ------
         OSError
-            For example if the disk is full.
+            For example on a full disk.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         path = self.root / f"part-{number:08d}.parquet"

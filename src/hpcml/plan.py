@@ -1,4 +1,4 @@
-"""Plans: what a run would do, after all its checks. Starts nothing and writes nothing."""
+"""Validate and describe a run before it starts. Nothing is started or written here."""
 
 from __future__ import annotations
 
@@ -9,30 +9,37 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcml import data, results, runs
-from hpcml.batch import proposal
-from hpcml.batch.complaint import Complaint
-from hpcml.batch.ownjob import in_job
-from hpcml.batch.proposal import Proposal
+from hpcml import data, results, room, runs
+from hpcml.batch.current_job import in_job
+from hpcml.batch.diagnostic import Diagnostic, RequestError
+from hpcml.batch.job_plan import NO_RUN, JobPlan, plan_jobs
+from hpcml.batch.request import Request
+from hpcml.batch.schedulers import scheduler_of
 from hpcml.cluster import local_size
 from hpcml.errors import ConfigError, DataError
 from hpcml.spec import AllocationSpec, BatchSpec, LocalSpec, RunSpec, default_scratch
-from hpcml.workloads.base import Inputs, Workload
-from hpcml.workloads.scaling import Scaling
+from hpcml.units import count
+from hpcml.workloads.base import Inputs, Prepared
+from hpcml.workloads.footprint import Footprint
+from hpcml.workloads.scaling.scaling import Scaling
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A spec that passed all checks: what its workload computes on, in how many units, and what gave doubts."""
+    """A spec that has passed all checks: its inputs, its workload ready to run, and warnings."""
 
-    workload: Workload
     inputs: Inputs
-    units: int
+    prepared: Prepared
     warnings: list[str]
 
 
-def check(spec: RunSpec) -> Checked:
-    """Load the data and refuse what cannot work; starts nothing and writes nothing.
+def check(spec: RunSpec, request: Request | None = None) -> Checked:
+    """Load the data and validate the whole run; starts nothing and writes nothing.
+
+    Parameters
+    ----------
+    request : Request or None
+        Request to a batch scheduler.
 
     Raises
     ------
@@ -42,11 +49,10 @@ def check(spec: RunSpec) -> Checked:
         runs.check_root(scratch(spec))
         _check_scaling(spec, local_size(spec.cluster).workers, "cluster.workers")
     results.check_model_format(spec.model, spec.model_format)
-    lacking = [name for name in ("check", "describe", "run") if not hasattr(spec.workload, name)]
-    if lacking:
+    if not hasattr(spec.workload, "prepare"):
         raise ConfigError(
-            f"workload: a {type(spec.workload).__name__} is no workload: it has no {' and no '.join(lacking)}",
-            "hpcml.workloads.base.Workload says what one is; hpcml.Search is one",
+            f"workload: {type(spec.workload).__name__} is not a workload: it lacks prepare",
+            "see hpcml.workloads.base.Workload; hpcml.Search is an example",
         )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
@@ -54,148 +60,164 @@ def check(spec: RunSpec) -> Checked:
         workload = spec.workload
         if spec.scaling is not None:
             workload = Scaling(workload=workload, workers=spec.scaling)
-        units = workload.check(inputs)
-    return Checked(workload, inputs, units, list(dict.fromkeys(str(warning.message) for warning in caught)))
+        prepared = workload.prepare(inputs)
+    if prepared.footprint is not None:
+        _check_room(spec, request, prepared.footprint)
+    return Checked(inputs, prepared, list(dict.fromkeys(str(warning.message) for warning in caught)))
+
+
+def _check_room(spec: RunSpec, request: Request | None, needed: Footprint) -> None:
+    if isinstance(spec.cluster, LocalSpec):
+        room.check_local(spec.cluster, needed)
+    if isinstance(spec.cluster, BatchSpec) and request is not None:
+        diagnostics = room.check_request(request, needed, spec.cluster.threads is not None)
+        if diagnostics:
+            raise RequestError(diagnostics)
 
 
 def _check_scaling(spec: RunSpec, there: int, keys: str) -> None:
     if spec.scaling is not None and max(spec.scaling) > there:
         raise ConfigError(
-            f"scaling={spec.scaling}: the cluster has {there} worker{'s' if there > 1 else ''}",
-            f"ask for more with {keys}, or name numbers up to {there}",
+            f"scaling={spec.scaling}: the cluster has only {count(there, 'worker')}",
+            f"request more with {keys}, or use at most {there}",
         )
 
 
 def describe_run(checked: Checked) -> list[str]:
-    """Say in two lines what will be computed, on what."""
+    """Return two lines that describe the computation and its data."""
     inputs = checked.inputs
-    return [checked.workload.describe(inputs), *([inputs.data.describe()] if inputs.data else [])]
+    return [checked.prepared.description, *([inputs.data.describe()] if inputs.data else [])]
 
 
 def scratch(spec: RunSpec) -> Path:
-    """Give the directory of a run's directory."""
+    """Return the parent directory of the run directory."""
     return runs.scratch_root(spec.scratch, default_scratch(spec.site, spec.cluster))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do.
+    """Description of a run that has not started.
 
     Parameters
     ----------
     lines : dict of str to str
-        Labels and texts.
-    proposal : Proposal or None
-        What it would ask of a scheduler; None: nothing.
-    complaints : list of Complaint
-        What is wrong or doubtful with that, and with the rest.
+        Labels and texts for the screen.
+    job_plan : JobPlan or None
+        Batch jobs to submit; None if there are none.
+    diagnostics : list of Diagnostic
+        Errors and warnings.
     """
 
     lines: dict[str, str]
-    proposal: Proposal | None
-    complaints: list[Complaint]
+    job_plan: JobPlan | None
+    diagnostics: list[Diagnostic]
 
     @property
-    def errors(self) -> list[Complaint]:
-        return [complaint for complaint in self.complaints if complaint.severity == "error"]
+    def errors(self) -> list[Diagnostic]:
+        return [diagnostic for diagnostic in self.diagnostics if diagnostic.severity == "error"]
 
     def scripts(self) -> dict[str, str]:
-        """Give the job scripts by what they are for; none if there are errors."""
-        return {} if self.proposal is None or self.errors else self.proposal.scripts()
+        """Return the job scripts by purpose; empty if there are errors."""
+        return {} if self.job_plan is None or self.errors else self.job_plan.scripts()
 
     def command(self, overrides: Sequence[str]) -> str:
-        """Give the command to type for it."""
-        here = self.proposal is None or self.proposal.request.here
+        """Return the hpcml command that starts the run."""
+        here = self.job_plan is None or self.job_plan.request.here
         return shlex.join(["hpcml", "run" if here else "submit", *overrides])
 
     def by_hand(self, overrides: Sequence[str]) -> str | None:
-        """Give the command that submits it without hpcml; None if nothing is submitted."""
-        if self.proposal is None or self.proposal.request.here:
+        """Return the command that submits the run without hpcml; None if nothing is submitted."""
+        if self.job_plan is None or self.job_plan.request.here:
             return None
-        return self.proposal.command(overrides)
+        return self.job_plan.command(overrides)
 
     def to_json(self, overrides: Sequence[str]) -> dict[str, Any]:
-        found: dict[str, Any] = {**self.lines, "complaints": [asdict(complaint) for complaint in self.complaints]}
-        if self.proposal is not None:
-            found["request"] = self.proposal.to_json()
+        found: dict[str, Any] = {**self.lines, "diagnostics": [asdict(diagnostic) for diagnostic in self.diagnostics]}
+        if self.job_plan is not None:
+            found["request"] = self.job_plan.to_json()
         if not self.errors:
             found |= {"scripts": self.scripts(), "command": self.command(overrides)}
             found["by_hand"] = self.by_hand(overrides)
         return found
 
 
-def propose(spec: RunSpec, here: bool) -> Proposal | None:
-    """Settle and check what a run asks of a scheduler; None if it asks nothing.
+def plan_request(spec: RunSpec, here: bool) -> JobPlan | None:
+    """Resolve and check the batch jobs of a run; return None for a cluster without batch jobs.
 
     Parameters
     ----------
     here : bool
-        The head lives in the process that is started.
+        Whether the head runs in this process.
 
     Raises
     ------
     ConfigError
-        If there is no site.
+        If no site is set.
     """
     if not isinstance(spec.cluster, BatchSpec):
         return None
     if here and isinstance(spec.cluster, AllocationSpec) and not in_job():
         raise ConfigError(
-            "cluster=allocation: head and workers live in one batch job, and this process is in none",
-            "submit it: hpcml submit instead of hpcml run",
+            "cluster=allocation: head and workers run in one batch job, and this process is not in a job",
+            "use hpcml submit instead of hpcml run",
         )
-    proposed = proposal.propose(spec, scratch(spec), data.paths(spec.data), here)
-    _check_scaling(spec, proposed.request.workers, "cluster.jobs, cluster.nodes or cluster.ncpus")
-    return proposed
+    job_plan = plan_jobs(spec, scratch(spec), data.paths(spec.data), here)
+    _check_scaling(spec, job_plan.request.workers, "cluster.jobs, cluster.nodes or cluster.ncpus")
+    return job_plan
 
 
 def plan(spec: RunSpec) -> Plan:
-    """Say what a run would do, after all its checks; starts nothing and writes nothing.
+    """Validate a run and describe it; starts nothing and writes nothing.
 
-    What is wrong with a request to a scheduler is in the plan, and then the rest is not looked at.
+    Errors of a request to a scheduler become diagnostics of the plan, which then has no more
+    checks.
 
     Raises
     ------
     ConfigError
-        For what else is wrong.
+        For all other errors.
     """
-    proposed = propose(spec, here=spec.head.where == "here")
-    lines = proposed.show() if proposed else {}
+    job_plan = plan_request(spec, here=spec.head.where == "here")
+    lines = job_plan.show() if job_plan else {}
     model = "" if spec.model is None else f", the model as {spec.model_format}"
-    lines["results"] = f"{scratch(spec)}/{proposal.NO_RUN}{model}"
-    if proposed is None:
+    lines["results"] = f"{scratch(spec)}/{NO_RUN}{model}"
+    if job_plan is None:
         found = _computing(check(spec))
         if isinstance(spec.cluster, LocalSpec):
             found["cluster"] = str(local_size(spec.cluster))
         return Plan({**found, **lines}, None, [])
-    complaints = list(proposed.complaints)
-    if proposed.errors:
-        return Plan(lines, proposed, complaints)
-    elsewhere = not proposed.request.site.is_here(proposed.request.scheduler)
+    diagnostics = list(job_plan.diagnostics)
+    if job_plan.errors:
+        return Plan(lines, job_plan, diagnostics)
+    elsewhere = not scheduler_of(job_plan.request.site, job_plan.request.scheduler).is_here()
     if elsewhere:
-        complaints.append(
-            _warning("the scripts name this machine's paths: working directory and interpreter", proposed)
+        diagnostics.append(
+            _warning("the scripts contain paths of this machine: working directory and interpreter", job_plan)
         )
     else:
         runs.check_root(scratch(spec))
     try:
-        checked = check(spec)
+        checked = check(spec, job_plan.request)
     except DataError as error:
         if not elsewhere:
             raise
-        complaints.append(_warning(f"the data is not checked: {error.message}", proposed))
+        diagnostics.append(_warning(f"the data was not checked: {error.message}", job_plan))
+    except RequestError as error:
+        diagnostics += error.diagnostics
     else:
         lines = {**_computing(checked), **lines}
-        if checked.units < proposed.request.workers:
-            text = f"{checked.units} units of work keep {checked.units} of {proposed.request.workers} workers busy"
-            remedy = "ask for fewer: cluster.jobs, cluster.nodes or cluster.ncpus"
-            complaints.append(Complaint(text, remedy, "a unit is computed by one worker", severity="warning"))
-    return Plan(lines, proposed, complaints)
+        n_units = checked.prepared.n_units
+        if n_units < job_plan.request.workers:
+            workers = count(job_plan.request.workers, "worker")
+            text = f"{count(n_units, 'unit')} of work can keep only {n_units} of {workers} busy"
+            remedy = "request fewer: cluster.jobs, cluster.nodes or cluster.ncpus"
+            diagnostics.append(Diagnostic(text, remedy, "one worker computes a unit", severity="warning"))
+    return Plan(lines, job_plan, diagnostics)
 
 
-def _warning(text: str, proposed: Proposal) -> Complaint:
-    remedy = f"plan it on {proposed.request.site.name}, for this machine is another"
-    return Complaint(text, remedy, "hpcml plan", severity="warning")
+def _warning(text: str, job_plan: JobPlan) -> Diagnostic:
+    remedy = f"run hpcml plan on {job_plan.request.site.name}; this is another machine"
+    return Diagnostic(text, remedy, "hpcml plan", severity="warning")
 
 
 def _computing(checked: Checked) -> dict[str, str]:
@@ -203,6 +225,6 @@ def _computing(checked: Checked) -> dict[str, str]:
     return {
         "compute": computed,
         "data": " ".join(on) or "none",
-        "units of work": str(checked.units),
+        "units of work": str(checked.prepared.n_units),
         **({"warnings": "; ".join(checked.warnings)} if checked.warnings else {}),
     }

@@ -1,10 +1,9 @@
-"""Progress: a live display on a terminal, one plain line every so often in a batch log, a file for `hpcml status`."""
+"""Report progress on a terminal, in a batch log, and in a file for `hpcml status`."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from hpcml.background import looking
 from hpcml.files import write_json
-from hpcml.units import format_seconds, format_size
+from hpcml.units import count, format_seconds, format_size
 
 if TYPE_CHECKING:
     from hpcml.cluster import Cluster
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds between two looks at the cluster, two lines in a batch log, two writes of the progress file.
+# Seconds between two updates, two lines in a batch log, and two writes of the progress file.
 _LOOK, _LINE, _FILE = 0.5, 30.0, 5.0
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How far a run is; times in seconds, memory in bytes."""
+    """Progress of a run at one time; times in seconds, memory in bytes."""
 
     time: float
     done: int
@@ -41,27 +41,26 @@ class Snapshot:
 
     @property
     def remaining(self) -> float | None:
-        """The time left at the mean rate so far; None before the first unit."""
+        """Estimated time left, at the mean rate so far; None before the first unit."""
         return self.elapsed / self.done * (self.total - self.done) if self.done else None
 
     def __str__(self) -> str:
         left = f", about {format_seconds(self.remaining)} left" if self.remaining else ""
         memory = f"{format_size(self.memory)} of {format_size(self.memory_limit)}"
-        return (
-            f"{self.done}/{self.total} done in {format_seconds(self.elapsed)}{left}; {self.workers} workers, {memory}"
-        )
+        rate = f"{self.done}/{self.total} done in {format_seconds(self.elapsed)}{left}"
+        return f"{rate}; {count(self.workers, 'worker')}, {memory}"
 
 
 class View(Protocol):
-    """Shows snapshots."""
+    """Display for snapshots."""
 
     def show(self, snapshot: Snapshot, last: bool) -> None:
-        """Show one; ``last`` is the run's final one."""
+        """Show a snapshot; ``last`` marks the final one of the run."""
         ...
 
 
 class LineView:
-    """One plain line every half minute: no control characters, for batch logs."""
+    """Prints a line every half minute without control characters, for batch logs."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -74,7 +73,7 @@ class LineView:
 
 
 class TerminalView:
-    """A live bar: units, time left, workers, memory."""
+    """Shows a live bar with units, time left, workers and memory."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -86,21 +85,21 @@ class TerminalView:
             self._task,
             completed=snapshot.done,
             total=snapshot.total,
-            cluster=f"{snapshot.workers} workers  {memory}",
+            cluster=f"{count(snapshot.workers, 'worker')}  {memory}",
             refresh=last,
         )
 
 
 @contextlib.contextmanager
 def watching(cluster: Cluster, units: Units, console: Console, file: Path) -> Iterator[None]:
-    """Show how far the units are while the block runs.
+    """Report the progress of the units while the block runs.
 
     Parameters
     ----------
     console : Console
-        Where to; a live display if it is a terminal.
+        Output; a live display if it is a terminal.
     file : Path
-        Written every few seconds, for `hpcml status` in another shell.
+        File to update every few seconds, for `hpcml status` in another shell.
     """
     with contextlib.ExitStack() as stack:
         if console.is_terminal and not console.is_dumb_terminal:
@@ -115,33 +114,28 @@ def watching(cluster: Cluster, units: Units, console: Console, file: Path) -> It
             view: View = TerminalView(stack.enter_context(Progress(*columns, console=console)))
         else:
             view = LineView(console)
-        stack.enter_context(_Watcher(cluster, units, view, file))
+        stack.enter_context(_Watcher(cluster, units, view, file).watching())
         yield
 
 
 class _Watcher:
-    """A thread that looks at cluster and units every half second."""
+    """Samples the cluster and the units every half second, and once more at the end."""
 
     def __init__(self, cluster: Cluster, units: Units, view: View, file: Path) -> None:
         self._cluster, self._units, self._view, self._file = cluster, units, view, file
         self._began = time.monotonic()
-        self._end = threading.Event()
         self._next_file = 0.0
-        self._thread = threading.Thread(target=self._watch, name="hpcml-progress", daemon=True)
 
-    def __enter__(self) -> None:
-        self._thread.start()
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Show progress while the block runs."""
+        try:
+            with looking("progress", self._look, _LOOK):
+                yield
+        finally:
+            self._look(last=True)
 
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._end.wait(_LOOK):
-            self._look()
-        self._look(last=True)
-
-    def _look(self, last: bool = False) -> None:
+    def _look(self, last: bool = False) -> bool:
         try:
             load = self._cluster.load()
             now, elapsed = time.time(), time.monotonic() - self._began
@@ -150,7 +144,7 @@ class _Watcher:
             if last or now >= self._next_file:
                 self._next_file = now + _FILE
                 write_json(self._file, asdict(snapshot))
-        except (
-            Exception
-        ) as error:  # the display must never end a run: a dead scheduler or a full disk ends it elsewhere
+        except Exception as error:
+            # the display must never end a run: a dead scheduler or a full disk ends it elsewhere
             log.debug("no progress to show: %s: %s", type(error).__name__, error)
+        return False

@@ -1,4 +1,4 @@
-"""Manifest and record: what a run started from, and what became of it."""
+"""Manifest and record: the inputs of a run, and its result."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import getpass
 import importlib.metadata
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import Any, Literal
 import psutil
 
 from hpcml import __version__
+from hpcml.errors import Cancelled, HpcmlError, Interrupted
 from hpcml.files import write_json
 from hpcml.runs import RunPaths, read_json
 
@@ -27,12 +29,12 @@ State = Literal["DONE", "FAILED", "CANCELLED", "INTERRUPTED"]
 
 @dataclass(frozen=True)
 class Record:
-    """What became of a run. Written last: its presence says that the run has ended.
+    """Result of a run. It is written last, so its presence means that the run has ended.
 
     Parameters
     ----------
     path : str
-        The run directory.
+        Run directory.
     started, ended : float
         Seconds since the epoch.
     wall_s : float
@@ -42,9 +44,9 @@ class Record:
     core_s_busy : float
         Seconds that worker threads spent in tasks, summed over the threads.
     tasks : mapping of str to int
-        How many tasks each worker has done, by its name; nothing is known of those of an attached cluster.
+        Number of tasks done by each worker, by name; empty for an attached cluster.
     jobs : sequence of mappings
-        Of each worker job: its id, nodes, seconds, how many workers it brought and tasks they did, how it ended.
+        For each worker job its id, nodes, duration, number of workers and tasks, and exit reason.
     """
 
     run: str
@@ -69,7 +71,7 @@ class Record:
 
     @property
     def efficiency(self) -> float | None:
-        """Busy share of the allocated core time, 0 to 1; None when no cluster came up."""
+        """Busy share of the allocated core time, 0 to 1; None if no cluster started."""
         return self.core_s_busy / self.core_s_allocated if self.core_s_allocated else None
 
     def write(self, paths: RunPaths) -> None:
@@ -79,14 +81,14 @@ class Record:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a spec came from; goes into the manifest.
+    """Origin of a spec, for the manifest.
 
     Parameters
     ----------
     config : mapping or None
-        The resolved config; None: described from the spec's objects.
+        Resolved config; None to describe the spec's objects.
     choices : mapping
-        The option chosen of each config group.
+        Selected option of each config group.
     """
 
     argv: Sequence[str] = field(default_factory=lambda: sys.argv)
@@ -96,18 +98,40 @@ class Origin:
 
 
 def from_json(found: Mapping[str, Any]) -> Record:
-    """Make a record of what record.json says."""
+    """Build a record from the content of record.json."""
     return Record(**{name.name: found[name.name] for name in fields(Record)})
 
 
-def never_began(paths: RunPaths, started: float, error: str, exit_code: int = 1) -> Record:
-    """Make the record of a run whose head job was refused, or whose head was."""
+@dataclass(frozen=True)
+class End:
+    """State, exit code and error of a run that did not succeed."""
+
+    state: State
+    exit_code: int
+    text: str
+
+
+def end_of(error: BaseException) -> End:
+    """Return how a record describes the error that ended a run."""
+    if isinstance(error, HpcmlError):
+        return End("FAILED", error.exit_code, str(error))
+    if isinstance(error, Interrupted):
+        return End("INTERRUPTED", error.exit_code, "stopped before the walltime of the head job ended")
+    if isinstance(error, Cancelled):
+        return End("CANCELLED", error.exit_code, f"cancelled by {error}")
+    if isinstance(error, KeyboardInterrupt):
+        return End("CANCELLED", 128 + signal.SIGINT, "cancelled by SIGINT")
+    return End("FAILED", 1, f"{type(error).__name__}: {error}".removesuffix(": "))
+
+
+def not_started(paths: RunPaths, started: float, end: End) -> Record:
+    """Return the record of a run with a head that never started."""
     return Record(
         run=paths.run_id,
         path=str(paths.root),
-        state="FAILED",
-        exit_code=exit_code,
-        error=error,
+        state=end.state,
+        exit_code=end.exit_code,
+        error=end.text,
         started=started,
         ended=time.time(),
         wall_s=time.time() - started,
@@ -126,16 +150,16 @@ def never_began(paths: RunPaths, started: float, error: str, exit_code: int = 1)
 
 
 def write_manifest(paths: RunPaths, started: float, origin: Origin, git: Any, begun: bool = True) -> None:
-    """Write manifest.json: enough to know later what ran, where, and from which code.
+    """Write manifest.json, which documents what ran, where, and from which code.
 
     Parameters
     ----------
     started : float
         Seconds since the epoch.
     git : dict or None
-        Of :func:`git_state`.
+        Result of :func:`git_state`.
     begun : bool
-        False: the run is submitted, and its head writes the manifest again when it begins.
+        False for a submitted run; its head writes the manifest again when it starts.
     """
     submitted = read_json(paths.manifest).get("submitted")
     here = {"host": socket.gethostname(), "time": started}
@@ -169,14 +193,14 @@ def write_manifest(paths: RunPaths, started: float, origin: Origin, git: Any, be
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # no entry in the password file, as in many containers
+    except (KeyError, OSError):  # Many containers have no entry in the password file.
         return str(os.getuid())
 
 
 def git_state(directory: Path) -> dict[str, Any] | None:
-    """Give commit and dirty flag of the repository around a directory, or None outside of one.
+    """Return commit and dirty flag of the repository of a directory; None outside a repository.
 
-    The flag is None where ``git status`` takes too long, as it may on a parallel file system.
+    The flag is None if ``git status`` takes too long, as it may on a parallel file system.
     """
 
     def git(*args: str) -> str | None:
@@ -192,43 +216,84 @@ def git_state(directory: Path) -> dict[str, Any] | None:
     return {"commit": commit, "dirty": None if changes is None else bool(changes)}
 
 
-def summarise(paths: RunPaths) -> dict[str, Any]:
-    """Describe a run for `hpcml list` and `hpcml status`, whatever state it is in.
+@dataclass(frozen=True)
+class RunSummary:
+    """A run as ``hpcml list`` and ``hpcml status`` show it.
 
-    The state is the record's. Without one it is SUBMITTED when no head has begun, RUNNING when this host still has the
-    run's process, LOST when it has not (killed before it could write a record), and UNKNOWN when the run is another
-    host's; :func:`hpcml.heads.look_up` asks the scheduler about those.
+    Parameters
+    ----------
+    state : str
+        That of the record. Without a record: SUBMITTED if no head has started, RUNNING if the run's
+        process exists on this host, LOST if it does not (killed before it could write a record),
+        and UNKNOWN if the run belongs to another host.
+    what : str
+        The experiment, the options, or the program that started it.
+    started : float or None
+        In seconds since the epoch.
+    wall_s : float or None
+        In seconds.
+    core_s_allocated, core_s_busy : float or None
+        In core-seconds.
+    head_job, note : str or None
+        The id of the head job, and a remark on it; see :func:`hpcml.heads.look_up`.
     """
+
+    run: str
+    state: str
+    what: str
+    started: float | None
+    wall_s: float | None
+    units_done: int | None
+    units_total: int | None
+    workers: int | None
+    threads: int | None
+    core_s_allocated: float | None
+    core_s_busy: float | None
+    metrics: Mapping[str, Any]
+    summary: Mapping[str, str]
+    error: str | None
+    warnings: Sequence[str]
+    exit_code: int | None
+    head_job: str | None
+    note: str | None
+    host: str | None
+    user: str | None
+    git: Any
+    path: str
+
+
+def summarise(paths: RunPaths) -> RunSummary:
+    """Summarise a run, whatever its state, from the files of its run directory."""
     manifest, record = read_json(paths.manifest), read_json(paths.record)
     progress = read_json(paths.progress)
     state = record.get("state") or _guess(manifest)
     started = manifest.get("started")
     ended = record.get("ended") or (time.time() if state == "RUNNING" else progress.get("time"))
     choices = manifest.get("choices") or {}
-    return {
-        "run": paths.run_id,
-        "state": state,
-        "what": choices.get("experiment") or " ".join(str(c) for c in choices.values() if c) or _program(manifest),
-        "started": started,
-        "wall_s": ended - started if started and ended else None,
-        "units_done": record.get("units_done", progress.get("done")),
-        "units_total": record.get("units_total", progress.get("total")),
-        "workers": record.get("workers", progress.get("workers")),
-        "threads": record.get("threads"),
-        "core_s_allocated": record.get("core_s_allocated"),
-        "core_s_busy": record.get("core_s_busy"),
-        "metrics": record.get("metrics") or {},
-        "summary": record.get("summary") or {},
-        "error": record.get("error"),
-        "warnings": record.get("warnings") or [],
-        "exit_code": record.get("exit_code"),
-        "head_job": None,
-        "note": None,
-        "host": manifest.get("host"),
-        "user": manifest.get("user"),
-        "git": manifest.get("git"),
-        "path": str(paths.root),
-    }
+    return RunSummary(
+        run=paths.run_id,
+        state=state,
+        what=choices.get("experiment") or " ".join(str(c) for c in choices.values() if c) or _program(manifest),
+        started=started,
+        wall_s=ended - started if started and ended else None,
+        units_done=record.get("units_done", progress.get("done")),
+        units_total=record.get("units_total", progress.get("total")),
+        workers=record.get("workers", progress.get("workers")),
+        threads=record.get("threads"),
+        core_s_allocated=record.get("core_s_allocated"),
+        core_s_busy=record.get("core_s_busy"),
+        metrics=record.get("metrics") or {},
+        summary=record.get("summary") or {},
+        error=record.get("error"),
+        warnings=record.get("warnings") or [],
+        exit_code=record.get("exit_code"),
+        head_job=None,
+        note=None,
+        host=manifest.get("host"),
+        user=manifest.get("user"),
+        git=manifest.get("git"),
+        path=str(paths.root),
+    )
 
 
 def _program(manifest: Mapping[str, Any]) -> str:
@@ -241,8 +306,8 @@ def _guess(manifest: Mapping[str, Any]) -> str:
     if not manifest or manifest.get("host") != socket.gethostname():
         return "UNKNOWN"
     try:
-        # the start time tells the run's process from a later one that got its number; the clock may be corrected by a
-        # little in between
+        # The start time distinguishes the run's process from a later one with the same id; the
+        # tolerance allows for corrections of the clock.
         same = abs(psutil.Process(manifest["pid"]).create_time() - manifest["process_started"]) < 2
     except psutil.Error:
         same = False

@@ -1,4 +1,4 @@
-"""Results: an outcome written to the run directory; models with skops, tables as Parquet and CSV."""
+"""Write the outcome of a run to its directory: models with skops, tables as Parquet and CSV."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
@@ -21,22 +22,22 @@ from hpcml.workloads.base import Outcome
 
 log = logging.getLogger(__name__)
 
-_JOBLIB_HINT = "save it as a pickle instead, to be loaded by yourself only: model_format=joblib; or not at all: none"
+_JOBLIB_HINT = "use model_format=joblib, a pickle that only you should load, or none"
 
 
 def check_model_format(model: Any, model_format: str) -> None:
-    """Refuse a model that cannot be written, before hours are spent on fitting it.
+    """Validate that a model can be saved, before it is fitted for hours.
 
     Raises
     ------
     ConfigError
     """
-    if model_format == "skops" and model is not None:
-        import skops.io
+    if model_format == "skops" and not _is_surely_safe(model):
+        import skops.io  # Imports all of scikit-learn, which takes a second.
 
         try:
             dumped = skops.io.dumps(model)
-            # what it writes by name, such as a lambda, need not be found again by that name
+            # skops writes objects such as lambdas by name, and fails only when it loads them.
             skops.io.loads(dumped, trusted=skops.io.get_untrusted_types(data=dumped))
         except Exception as error:
             raise ConfigError(
@@ -49,24 +50,38 @@ def check_model_format(model: Any, model_format: str) -> None:
         except Exception as error:
             raise ConfigError(
                 f"model_format=joblib: {type(model).__name__} cannot be pickled: {error}",
-                "give it a function of a module instead of a lambda; or do not save it: model_format=none",
+                "use a function of a module instead of a lambda, or do not save the model: model_format=none",
             ) from error
 
 
+def _is_surely_safe(value: Any) -> bool:
+    """Return whether skops can write a value: scikit-learn objects, plain parameters."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return True
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_surely_safe, value))
+    if isinstance(value, Mapping):
+        return all(map(_is_surely_safe, value.values()))
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "biuf"
+    own = type(value).__module__.partition(".")[0] == "sklearn" and hasattr(value, "get_params")
+    return own and _is_surely_safe(value.get_params(deep=False))
+
+
 def save(outcome: Outcome, paths: RunPaths, model_format: str) -> tuple[str | None, list[str]]:
-    """Write metrics, tables and model; should the run directory fail, to a rescue directory.
+    """Write metrics, tables and model; if that fails, write them to a rescue directory.
 
     Returns
     -------
     str or None
-        How to load the model.
+        Python expression that loads the model.
     list of str
-        What the user should be warned of.
+        Warnings for the user.
 
     Raises
     ------
     ResultsError
-        If the run directory cannot take the results; it says where they are instead.
+        If the run directory is not writable; the message names the rescue directory.
     """
     try:
         return _save(outcome, paths, model_format)
@@ -77,7 +92,7 @@ def save(outcome: Outcome, paths: RunPaths, model_format: str) -> tuple[str | No
             _save(outcome, rescue, model_format)
         except OSError as second:
             raise ResultsError(f"{failed}; nor to a temporary directory: {second.strerror or second}") from error
-        raise ResultsError(failed, f"they are safe in {rescue.root}: copy them before that is purged") from error
+        raise ResultsError(failed, f"they are in {rescue.root}: copy them before that is deleted") from error
 
 
 def _save(outcome: Outcome, paths: RunPaths, model_format: str) -> tuple[str | None, list[str]]:
@@ -125,12 +140,12 @@ def _save_model(model: Any, paths: RunPaths, model_format: str) -> tuple[str, li
             untrusted = skops.io.get_untrusted_types(file=aside)
             nameless = [name for name in untrusted if "<" in name]
             if nameless:
-                raise TypeError(f"nothing is found again by the name {nameless[0]}")
+                raise TypeError(f"{nameless[0]} cannot be imported by its name")
     except OSError:
         raise
     except Exception as error:
-        # It passed check_model_format, so it is something that fitting added. Losing the fit would be worse than a
-        # pickle that nobody asked for: a pickle is harmless until it is loaded.
+        # The unfitted model passed check_model_format, so fitting added something. A pickle is
+        # better than losing the fit, and harmless until it is loaded.
         log.warning("skops cannot write the fitted model", exc_info=True)
         how, _ = _save_model(model, paths, "joblib")
         return how, [f"the fitted model is not skops-safe ({type(error).__name__}: {error}); it is saved as a pickle"]
@@ -138,7 +153,7 @@ def _save_model(model: Any, paths: RunPaths, model_format: str) -> tuple[str, li
 
 
 def to_table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
-    """Make an Arrow table; a column of mixed types becomes JSON text, because Parquet has one type a column."""
+    """Build an Arrow table; columns of mixed types become JSON text."""
     arrays = {}
     for name, values in columns.items():
         cells = [plain(value) for value in values]
@@ -147,7 +162,7 @@ def to_table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
             continue
         try:
             arrays[name] = pa.array(cells)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):  # the last: whole numbers beyond 64 bits
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):  # OverflowError: beyond 64 bits
             arrays[name] = _as_json(cells)
     return pa.table(arrays)
 

@@ -1,4 +1,4 @@
-"""Run directories: where they are, how they are made and found. Imports the standard library only, for `hpcml list`."""
+"""Create and find run directories. Uses the standard library only, to keep `hpcml list` fast."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from typing import Any
 
 from hpcml.errors import ConfigError, ScratchError, nearest
 
-# In the environment of a head job: the directory that `hpcml submit` has made for the run.
+# Environment variable of a head job with the run directory that `hpcml submit` has created.
 RUN_VARIABLE = "HPCML_RUN"
 
 _RUN_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")
 
-# What a run writes besides its results (config, manifest, log, record) stays below this many bytes.
+# Upper bound of the files of a run besides its results (config, manifest, log, record), in bytes.
 _MIN_FREE = 1024**2
 
 
 @dataclass(frozen=True)
 class RunPaths:
-    """The one owner of every file name in a run directory."""
+    """Paths of all files in a run directory. No other module defines their names."""
 
     root: Path
 
@@ -75,6 +75,10 @@ class RunPaths:
     def job_log(self, job: str) -> Path:
         return self.jobs / f"{job}.log"
 
+    def job_failure(self, job: str) -> Path:
+        """Return the file in which a failed job reports its node, exit code and last output."""
+        return self.jobs / f"{job}.failed"
+
     @property
     def environment(self) -> Path:
         return self.root / "env.sh"
@@ -121,15 +125,16 @@ class RunPaths:
 
 
 def scratch_root(scratch: str | os.PathLike[str] | None, default: str | None = None) -> Path:
-    """Say where run directories go: the place given, else ``$HPCML_SCRATCH``, else ``$SCRATCH``, else the site's,
-    else ``./runs``.
+    """Return the parent of run directories.
+
+    It is the argument, else ``$HPCML_SCRATCH``, ``$SCRATCH``, the site's default, or ``./runs``.
     """
     chosen = scratch or os.environ.get("HPCML_SCRATCH") or os.environ.get("SCRATCH") or default or "runs"
     return Path.cwd() / Path(chosen).expanduser()
 
 
 def check_root(scratch: str | os.PathLike[str] | None) -> None:
-    """Refuse a root that could not be made or written, without making it.
+    """Check that run directories can be created in a root, without creating it.
 
     Raises
     ------
@@ -138,25 +143,26 @@ def check_root(scratch: str | os.PathLike[str] | None) -> None:
     root = scratch_root(scratch)
     there = next(path for path in (root, *root.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise _no_root(root, f"{there} is not a directory that you can write to")
+        raise _no_root(root, f"{there} is not a writable directory")
 
 
 def _no_root(root: Path, reason: str | None) -> ScratchError:
     return ScratchError(
-        f"scratch={root}: no run directory can be made there: {reason}",
-        "name a directory that you can write to: scratch=/path/to/scratch",
+        f"scratch={root}: cannot create a run directory: {reason}",
+        "name a writable directory: scratch=/path/to/scratch",
     )
 
 
 def create(scratch: str | os.PathLike[str] | None) -> RunPaths:
-    """Make a run directory, mode 0700, and remember its root for `hpcml list`.
+    """Create a run directory with mode 0700, and remember its root for `hpcml list`.
 
-    The run id is the local time and 24 random bits; ``mkdir`` settles the rest, so two runs never share a directory.
+    The run id is the local time and 24 random bits. ``mkdir`` fails for an existing directory, so
+    two runs never share one.
 
     Raises
     ------
     ScratchError
-        If the directory cannot be made or written, or the file system is full.
+        If the directory cannot be created or written, or the file system is full.
     """
     root = scratch_root(scratch)
     try:
@@ -166,7 +172,7 @@ def create(scratch: str | os.PathLike[str] | None) -> RunPaths:
             with contextlib.suppress(FileExistsError):
                 path.mkdir(mode=0o700)
                 break
-        path.chmod(0o700)  # a umask can only take bits away, but a default ACL may have added some
+        path.chmod(0o700)  # A default ACL may have added permissions.
     except OSError as error:
         raise _no_root(root, error.strerror) from error
     paths = RunPaths(path)
@@ -176,23 +182,23 @@ def create(scratch: str | os.PathLike[str] | None) -> RunPaths:
 
 
 def adopt(directory: str) -> RunPaths:
-    """Take over the run directory that `hpcml submit` has made; a run begins once.
+    """Return the run directory that `hpcml submit` has created; a run can start only once.
 
     Raises
     ------
     ConfigError
-        If it is none, or its run has begun.
+        If it is not such a directory, or its run has started.
     """
     paths = RunPaths(Path(directory))
     manifest = read_json(paths.manifest)
     if "submitted" not in manifest or "pid" in manifest or paths.record.exists():
-        reason = "that run has begun already" if manifest else "no run was submitted with it"
-        raise ConfigError(f"{RUN_VARIABLE}={directory}: {reason}", "the variable is for head jobs; elsewhere: unset it")
+        reason = "that run has already started" if manifest else "not a submitted run"
+        raise ConfigError(f"{RUN_VARIABLE}={directory}: {reason}", "outside head jobs, unset the variable")
     return paths
 
 
 def _check_space(paths: RunPaths) -> None:
-    """Write and sync a megabyte: quotas and full disks show up only then."""
+    """Write and sync a megabyte, which reveals exceeded quotas and full disks."""
     probe = paths.root / ".probe"
     try:
         with probe.open("wb") as file:
@@ -216,12 +222,12 @@ def _index() -> Path:
 
 
 def _remember(root: Path) -> None:
-    """Add a root to the user's index. A home that is full or read-only costs `hpcml list` a root, never the run."""
-    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: nobody knows where this user's home is
+    """Add a root to the user's index; errors are ignored, since only `hpcml list` needs it."""
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the home directory is unknown
         index = _index()
         if str(root) not in _indexed():
             index.parent.mkdir(parents=True, exist_ok=True)
-            with index.open("a", encoding="utf-8") as file:  # one short append: two runs at once lose nothing
+            with index.open("a", encoding="utf-8") as file:  # A short append is atomic.
                 file.write(f"{root}\n")
 
 
@@ -233,16 +239,16 @@ def _indexed() -> list[str]:
 
 
 def roots(scratch: str | None = None) -> list[Path]:
-    """List the places to look for runs: the one given, else ``$HPCML_SCRATCH``, else all that `run` has used."""
+    """Return the roots to search: the argument, else ``$HPCML_SCRATCH``, else all known."""
     given = scratch or os.environ.get("HPCML_SCRATCH")
     if given and not scratch_root(given).is_dir():
-        raise ConfigError(f"{scratch_root(given)}: there is no such directory to look for runs in")
+        raise ConfigError(f"{scratch_root(given)}: no such directory")
     found = [scratch_root(given)] if given else [Path(line) for line in _indexed()]
     return list(dict.fromkeys(path for path in found if path.is_dir()))
 
 
 def find_all(places: Sequence[Path]) -> Iterator[RunPaths]:
-    """Find the runs below some roots, oldest first."""
+    """Return the runs below some roots, oldest first."""
     found = []
     for place in places:
         with contextlib.suppress(OSError), os.scandir(place) as entries:
@@ -251,18 +257,18 @@ def find_all(places: Sequence[Path]) -> Iterator[RunPaths]:
 
 
 def find(run: str, scratch: str | None = None) -> RunPaths:
-    """Find one run by its id, an unambiguous part of it, its directory, or ``last``.
+    """Return a run by its id, an unambiguous part of it, its directory, or ``last``.
 
     Raises
     ------
     ConfigError
-        If there is none, or more than one.
+        If no run or several runs match.
     """
     if os.sep in run and (Path(run) / RunPaths(Path()).manifest.name).is_file():
         return RunPaths(Path(run).resolve())
     places = roots(scratch)
     known = list(find_all(places))
-    looked = "looked in: " + (", ".join(map(str, places)) or "nowhere, as no run has been made yet")
+    looked = "searched: " + (", ".join(map(str, places)) or "nothing, since there are no runs yet")
     if run == "last" and known:
         return known[-1]
     matches = [paths for paths in known if run in paths.run_id]
@@ -271,11 +277,11 @@ def find(run: str, scratch: str | None = None) -> RunPaths:
     if matches:
         raise ConfigError(f"run {run}: {len(matches)} runs match", ", ".join(p.run_id for p in matches[-5:]))
     recent = [paths.run_id for paths in known[-5:]]
-    raise ConfigError(f"run {run}: no such run", nearest(run, recent), looked, "another place: --scratch DIR")
+    raise ConfigError(f"run {run}: no such run", nearest(run, recent), looked, "to search elsewhere: --scratch DIR")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of a run directory; what is missing or unreadable is empty."""
+    """Read a JSON file of a run directory; return an empty dict if it is missing or invalid."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

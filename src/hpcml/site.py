@@ -1,136 +1,142 @@
-"""Sites: what a machine allows, as facts. One YAML file of conf/site/ each; these classes are its schema."""
+"""Schema of sites, which describe the limits of a machine. Each has a YAML file in conf/site/."""
 
 from __future__ import annotations
 
 import getpass
-import math
 import os
 import re
-import shutil
 import string
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from functools import cached_property
 
 from hpcml.errors import ConfigError, nearest
+from hpcml.keys import check_keys, choice, config_key, flag, kind, number, size, walltime, whole
 from hpcml.units import parse_size, parse_walltime
 
-SCHEDULERS = ("pbs", "slurm")
-
-# flat: -l ncpus=,mem= for the whole job (Gadi refuses select); select: -l select=NODES:ncpus=:mem=; wrapper: Slurm's
-# own qsub, which reads select and ignores or refuses much else
+# flat: -l ncpus=,mem= for the whole job (Gadi rejects select); select: -l select=NODES:ncpus=:mem=;
+# wrapper: Slurm's PBS commands, which read select and ignore or reject most other resources
 DIALECTS = ("flat", "select", "wrapper")
 
-MISSING = "???"  # OmegaConf's word for a value that must be given
+REQUIRED = "???"  # OmegaConf's marker for a required value
 
 
 @dataclass
 class Tier:
-    """The longest walltime of jobs of up to so many cores."""
+    """Longest walltime of jobs with up to a number of cores."""
 
-    # as PBS writes it: "48:00:00"
-    walltime: str = MISSING
-    # cores of the whole job; null: any number
-    ncpus: int | None = None
+    walltime: str = config_key(REQUIRED, "Longest walltime", walltime(), example='"48:00:00"')
+    ncpus: int | None = config_key(None, "Cores of the whole job, at most. null: any number", whole())
+
+    @cached_property
+    def seconds(self) -> int:
+        """``walltime`` in seconds."""
+        return parse_walltime(self.walltime)
 
 
 @dataclass
 class Queue:
-    """A queue, or partition. What is null is not known, and nothing that follows from it is checked."""
+    """A queue or partition. null means unknown, and disables the checks that need the value."""
 
-    # of a node: cores, and the most memory, node-local disk (null: no such resource) and GPUs that a job can ask for
-    ncpus: int | None = None
-    mem: str | None = None
-    jobfs: str | None = None
-    ngpus: int = 0
-    # with GPUs, ncpus must be this times ngpus
-    ncpus_per_gpu: int | None = None
-    # the cores of a job on one node are a multiple of it; jobs on several nodes take whole nodes
-    step: int = 1
-    # the site gives, and charges, nothing less than a node
-    whole_nodes: bool = False
-    # of one job
-    min_nodes: int = 1
-    max_nodes: int | None = None
-    max_ncpus: int | None = None
-    # in ascending order of ncpus
-    tiers: list[Tier] = field(default_factory=list)
-    # the site's limits on what one user, or project, has running and queued at a time
-    max_running: int | None = None
-    max_running_ncpus: int | None = None
-    max_running_ngpus: int | None = None
-    max_running_mem: str | None = None
-    max_queued: int | None = None
-    # what an hour of a core costs, in the site's unit
-    rate: float = 1.0
-    # the memory of a node as the charge divides it among its cores; null: memory is not charged
-    charged_mem: str | None = None
+    ncpus: int | None = config_key(None, "Cores of a node", whole())
+    mem: str | None = config_key(None, "Memory of a node that a job can request", size())
+    jobfs: str | None = config_key(None, "Node-local disk that a job can request. null: no such resource", size())
+    ngpus: int = config_key(0, "GPUs of a node", whole(0))
+    ncpus_per_gpu: int | None = config_key(None, "Cores that a job must request for each GPU", whole())
+    ncpus_multiple: int = config_key(
+        1, "Cores of a job on one node are a multiple of it; jobs on several nodes take whole nodes", whole()
+    )
+    whole_nodes: bool = config_key(False, "Whether the site allocates, and charges, whole nodes only", flag())
+    min_nodes: int = config_key(1, "Fewest nodes of one job", whole())
+    max_nodes: int | None = config_key(None, "Most nodes of one job", whole())
+    max_ncpus: int | None = config_key(None, "Most cores of one job", whole())
+    tiers: list[Tier] = config_key([], "Longest walltimes, in ascending order of ncpus", kind("list of tiers"))
+    max_running: int | None = config_key(None, "Jobs that one user, or project, may have running", whole())
+    max_running_ncpus: int | None = config_key(None, "Cores of one user's, or project's, running jobs", whole())
+    max_running_ngpus: int | None = config_key(None, "GPUs of one user's, or project's, running jobs", whole())
+    max_running_mem: str | None = config_key(None, "Memory of one user's, or project's, running jobs", size())
+    max_queued: int | None = config_key(None, "Jobs that one user, or project, may have queued", whole())
+    rate: float = config_key(1.0, "Charge for one core-hour", number(least=0), unit="the site's unit")
+    charged_mem: str | None = config_key(
+        None, "Memory of a node as the charge divides it among its cores. null: memory is not charged", size()
+    )
 
-    def check(self, key: str) -> None:
-        """Refuse values that cannot be.
+    def check(self, name: str) -> None:
+        """Validate the values of a queue.
 
         Raises
         ------
         ConfigError
         """
-        for name in ("mem", "jobfs", "charged_mem", "max_running_mem"):
-            value = getattr(self, name)
-            if value is not None and parse_size(value, f"{key}.{name}") == 0:
-                raise ConfigError(f"{key}.{name}={value}: must be more than nothing, or null for none")
-        positive = ("ncpus", "ncpus_per_gpu", "step", "min_nodes", "max_nodes", "max_ncpus", "max_running",
-                    "max_running_ncpus", "max_running_ngpus", "max_queued")  # fmt: skip
-        for name in positive:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{key}.{name}={value}: must be 1 or more, or null if it is not known")
-        if self.ngpus < 0 or not 0 <= self.rate < math.inf:
-            raise ConfigError(f"{key}: ngpus={self.ngpus} and rate={self.rate} must be 0 or more")
+        check_keys(self, f"{name}.")
         if self.ncpus_per_gpu is not None and not self.ngpus:
-            raise ConfigError(f"{key}.ncpus_per_gpu={self.ncpus_per_gpu}: and there are no GPUs", f"set {key}.ngpus")
+            raise ConfigError(f"{name}.ncpus_per_gpu={self.ncpus_per_gpu}: the queue has no GPUs", f"set {name}.ngpus")
         if self.whole_nodes and self.ncpus is None:
-            raise ConfigError(f"{key}.whole_nodes=true: how many cores a node has must be known", f"set {key}.ncpus")
-        for number, tier in enumerate(self.tiers):
-            parse_walltime(tier.walltime, f"{key}.tiers[{number}].walltime")
+            raise ConfigError(f"{name}.whole_nodes=true: requires the number of cores of a node", f"set {name}.ncpus")
+        for place, tier in enumerate(self.tiers):
+            check_keys(tier, f"{name}.tiers[{place}].")
         ends = [tier.ncpus or 2**62 for tier in self.tiers]
         if ends != sorted(ends):
-            raise ConfigError(f"{key}.tiers: must be in ascending order of ncpus", "null, any number, comes last")
+            raise ConfigError(f"{name}.tiers: must be in ascending order of ncpus", "null, for any number, comes last")
+
+    @cached_property
+    def mem_bytes(self) -> int | None:
+        """``mem`` in bytes."""
+        return _bytes(self.mem)
+
+    @cached_property
+    def jobfs_bytes(self) -> int | None:
+        """``jobfs`` in bytes."""
+        return _bytes(self.jobfs)
+
+    @cached_property
+    def max_running_mem_bytes(self) -> int | None:
+        """``max_running_mem`` in bytes."""
+        return _bytes(self.max_running_mem)
+
+    @cached_property
+    def charged_mem_bytes(self) -> int | None:
+        """``charged_mem`` in bytes."""
+        return _bytes(self.charged_mem)
 
     def max_walltime(self, ncpus: int) -> int | None:
-        """Give the longest walltime, in seconds, of a job of so many cores; None: there is no such limit."""
+        """Return the longest walltime of a job in seconds; None for no limit."""
         for tier in self.tiers:
             if tier.ncpus is None or ncpus <= tier.ncpus:
-                return parse_walltime(tier.walltime)
-        return parse_walltime(self.tiers[-1].walltime) if self.tiers else None
+                return tier.seconds
+        return self.tiers[-1].seconds if self.tiers else None
 
 
 @dataclass
 class Storage:
-    """Sites that make a job name the file systems that it uses."""
+    """Storage directives, for sites at which jobs must name their file systems."""
 
-    # -l NAME=...; null: nothing is named
-    directive: str | None = None
-    separator: str = "+"
-    # the beginning of a path: what is named for it. {project} stands for the part of the path at its place
-    roots: dict[str, str] = field(default_factory=dict)
-    # named always
-    always: list[str] = field(default_factory=list)
+    directive: str | None = config_key(
+        None, "Resource that lists them: -l NAME=... null: jobs list no file systems", example="storage"
+    )
+    separator: str = config_key("+", "Text between two file systems")
+    roots: dict[str, str] = config_key(
+        {},
+        "Name of the file system by the start of a path; {project} stands for that part of the path",
+        example='{"/g/data/{project}": "gdata/{project}"}',
+    )
+    always: list[str] = config_key([], "File systems that every job lists")
 
     def is_name(self, name: str) -> bool:
-        """Tell whether something is the name of a file system here, such as gdata/ab12."""
+        """Return whether a text names a file system of the site, such as gdata/ab12."""
         if not self.roots or name in self.always:
             return True
         patterns = (re.escape(known).replace(re.escape("{project}"), r"[\w.-]+") for known in self.roots.values())
         return any(re.fullmatch(pattern, name) for pattern in patterns)
 
     def names(self, path: str) -> set[str]:
-        """Give what must be named for a job to see a path; nothing for paths that all jobs see.
+        """Return the file systems that a job must name to see a path.
 
         >>> roots = {"/g/data/{project}": "gdata/{project}", "/eagle": "eagle"}
         >>> storage = Storage(directive="storage", roots=roots)
         >>> storage.names("/g/data/ab12/me/venv"), storage.names("/eagle/x"), storage.names("/home/ab/me")
         ({'gdata/ab12'}, {'eagle'}, set())
         """
-        if not path.isprintable():  # of a name that no job script can hold, nothing is asked of the file system
+        if not path.isprintable():  # Rejected elsewhere; os.path.realpath might fail.
             return set()
         found = set()
         for written in {os.path.normpath(path), os.path.realpath(path)}:
@@ -144,119 +150,128 @@ class Storage:
 
 @dataclass
 class Commands:
-    """How a scheduler is spoken to; null: by the name that everybody uses."""
+    """Commands of a scheduler; null for the usual ones."""
 
-    # to submit a script
-    submit: str | None = None
-    # to ask for jobs by their ids
-    status: str | None = None
-    # of jobs by their ids
-    delete: str | None = None
-
-
-_COMMANDS = {
-    "pbs": Commands("qsub", "qstat -x -f", "qdel"),
-    "slurm": Commands("sbatch", "scontrol show job", "scancel"),
-}
+    submit: str | None = config_key(None, "Command that submits a job script. null: the scheduler's usual one")
+    status: str | None = config_key(None, "Command that reports jobs by their ids. null: the scheduler's usual one")
+    delete: str | None = config_key(None, "Command that deletes jobs by their ids. null: the scheduler's usual one")
 
 
 @dataclass
 class HeadRules:
-    """Where a long-lived head may live, and the smallest job that holds one."""
+    """Where a head may run, and the size of its job."""
 
-    # host names (* and ? match as in the shell) on which no process may live or grow for long
-    login_hosts: list[str] = field(default_factory=list)
-    login_walltime: str | None = None
-    login_mem: str | None = None
-    # a place for a long-lived head that is no job, in words
-    elsewhere: str | None = None
-    # the head job; queue null: the workers'
-    queue: str | None = None
-    ncpus: int = 1
-    mem: str = "4GB"
-    jobfs: str = "1GB"
-    # how long worker jobs are expected to wait in the queue
-    wait: str = "02:00:00"
+    login_hosts: list[str] = config_key(
+        [], "Login nodes' host names, on which long or large processes are killed; * and ? match as in the shell"
+    )
+    login_walltime: str | None = config_key(
+        None, "Longest a process may run on a login node. null: not known", walltime()
+    )
+    login_mem: str | None = config_key(None, "Most memory of a process on a login node. null: not known", size())
+    elsewhere: str | None = config_key(None, "Where else than in a job a long-lived head may run, in words")
+    queue: str | None = config_key(None, "Queue of head jobs. null: that of the workers")
+    ncpus: int = config_key(1, "Cores of a head job", whole())
+    mem: str = config_key("4GB", "Memory of a head job", size())
+    jobfs: str = config_key("1GB", "Node-local disk of a head job", size())
+    wait: str = config_key("02:00:00", "Expected wait of worker jobs in the queue", walltime())
+
+    @cached_property
+    def login_seconds(self) -> int | None:
+        """``login_walltime`` in seconds."""
+        return None if self.login_walltime is None else parse_walltime(self.login_walltime)
+
+    @cached_property
+    def wait_seconds(self) -> int:
+        """``wait`` in seconds."""
+        return parse_walltime(self.wait)
+
+    @cached_property
+    def mem_bytes(self) -> int:
+        """``mem`` in bytes."""
+        return parse_size(self.mem)
+
+    @cached_property
+    def jobfs_bytes(self) -> int:
+        """``jobfs`` in bytes."""
+        return parse_size(self.jobfs)
 
 
 @dataclass
 class Site:
-    """A machine that takes batch jobs.
+    """A machine that runs batch jobs.
 
     Raises
     ------
     ConfigError
-        If a value cannot be.
+        If a value is invalid.
     """
 
-    # the machine's, for messages
-    name: str = MISSING
-    # where the figures come from
-    source: str = MISSING
-    # pbs, slurm; the first is what site=... alone means
-    schedulers: list[str] = field(default_factory=lambda: ["pbs"])
-    # of qsub: flat, select or wrapper
-    dialect: str = "select"
-    # of a project: -P or -A; null: the site knows none
-    project: str | None = "-A"
-    project_required: bool = False
-    # where a project's name is taken from if none is given
-    project_variable: str | None = None
-    # null: one must be given
-    default_queue: str | None = None
-    # PBS chooses the queue by what is asked, and none is named in a job
-    routed: bool = False
-    # queues that are not listed exist as well, and about these nothing is known
-    open_ended: bool = False
-    # of jobs in a queue named X, qstat may say X with this ending
-    execution_suffix: str = ""
-    # the file systems that a job must name
-    storage: Storage = field(default_factory=Storage)
-    # in every job, as they stand after #PBS
-    directives: list[str] = field(default_factory=list)
-    # the fabric that scheduler and workers talk over; null: the one of the default route
-    interface: str | None = None
-    # shared by all nodes; {project} and {user} are filled in, $NAME is taken from the environment
-    scratch: str | None = None
-    # node-local, for spill; a variable of the job
-    local_directory: str | None = None
-    # what an hour costs is counted in; null: core-hours
-    unit: str | None = None
-    # by scheduler, where they are not those that everybody uses
-    commands: dict[str, Commands] = field(default_factory=dict)
-    # where a head may live
-    head: HeadRules = field(default_factory=HeadRules)
-    # by name
-    queues: dict[str, Queue] = field(default_factory=dict)
+    name: str = config_key(REQUIRED, "The machine's name, for messages")
+    source: str = config_key(REQUIRED, "Where the figures come from, with a date")
+    schedulers: list[str] = config_key(
+        ["pbs"], "Its schedulers: pbs, slurm. The first is the default", example="[slurm]"
+    )
+    dialect: str = config_key(
+        "select",
+        "How PBS resources are written. flat: -l ncpus=,mem= for the whole job. select: -l select=NODES:ncpus=:mem=. "
+        "wrapper: as Slurm's PBS commands read them",
+        choice(*DIALECTS),
+    )
+    project: str | None = config_key(
+        "-A", "Option that names the project. null: the site has no projects", choice("-P", "-A")
+    )
+    project_required: bool = config_key(False, "Whether every job must name a project", flag())
+    project_variable: str | None = config_key(
+        None, "Environment variable that holds the default project", example="PROJECT"
+    )
+    default_queue: str | None = config_key(None, "Queue of worker jobs if the user names none. null: one must be given")
+    routed: bool = config_key(False, "Whether PBS chooses the queue, so that jobs name none", flag())
+    open_ended: bool = config_key(
+        False, "Whether there are more queues than those listed, of which nothing is known", flag()
+    )
+    execution_suffix: str = config_key("", "Suffix of the queue that PBS reports for jobs sent to a routing queue")
+    storage: Storage = config_key(Storage, "The file systems that a job must list")
+    directives: list[str] = config_key([], "Directives of every job, without #PBS", example='["-W group_list=ab12"]')
+    interface: str | None = config_key(
+        None, "Network interface between scheduler and workers. null: that of the default route", example="ib0"
+    )
+    scratch: str | None = config_key(
+        None,
+        "User's directory on a file system that all nodes share; {project} and {user} are filled in, $NAME is taken "
+        "from the environment",
+        example="/scratch/{project}/{user}",
+    )
+    local_directory: str | None = config_key(
+        None, "Node-local directory to which workers spill: a path, or a variable of the job", example="$PBS_JOBFS"
+    )
+    unit: str | None = config_key(None, "Unit of charges. null: core-hours", example="SU")
+    commands: dict[str, Commands] = config_key(
+        {}, "Commands by scheduler, where they differ from the usual ones", kind("mapping of commands")
+    )
+    head: HeadRules = config_key(HeadRules, "Where a head may run")
+    queues: dict[str, Queue] = config_key({}, "Queues, or partitions, by name", kind("mapping of queues"))
 
     def __post_init__(self) -> None:
         self.open_ended = self.open_ended or not self.queues
+        check_keys(self, "site.")
+        check_keys(self.head, "site.head.")
         self._check_choices()
         self._check_texts()
         for name, queue in self.queues.items():
             queue.check(f"site.queues.{name}")
 
     def _check_choices(self) -> None:
-        _choose("site.dialect", self.dialect, DIALECTS)
-        for scheduler in self.schedulers or [""]:
-            _choose("site.schedulers", scheduler, SCHEDULERS)
-        for scheduler in self.commands:
-            _choose("site.commands", scheduler, SCHEDULERS)
-        if self.project is not None:
-            _choose("site.project", self.project, ("-P", "-A"))
-        for key, queue in {"default_queue": self.default_queue, "head.queue": self.head.queue}.items():
+        for name, queue in {"default_queue": self.default_queue, "head.queue": self.head.queue}.items():
             if queue is not None and queue not in self.queues and not self.open_ended:
-                raise ConfigError(f"site.{key}={queue}: not among site.queues", nearest(queue, self.queues))
-        if self.head.ncpus < 1:
-            raise ConfigError(f"site.head.ncpus={self.head.ncpus}: must be 1 or more")
+                raise ConfigError(f"site.{name}={queue}: not in site.queues", nearest(queue, self.queues))
 
     def _check_texts(self) -> None:
         if self.local_directory is not None and not re.fullmatch(r"\$\w+|/[\w./+-]*", self.local_directory):
-            raise ConfigError(f"site.local_directory={self.local_directory}: a path, or a variable such as $TMPDIR")
+            raise ConfigError(f"site.local_directory={self.local_directory}: must be a path, or a variable: $TMPDIR")
         if not self.storage.separator:
-            raise ConfigError("site.storage.separator is empty", "PBS sites have + or :")
+            raise ConfigError("site.storage.separator is empty", "PBS sites use + or :")
         if self.scratch is not None and not self.scratch.startswith(("/", "$")):
-            raise ConfigError(f"site.scratch={self.scratch}: must be a full path, or begin with a variable")
+            raise ConfigError(f"site.scratch={self.scratch}: must be an absolute path, or start with a variable")
         _check_template("site.scratch", self.scratch or "", {"project", "user"})
         for root, name in self.storage.roots.items():
             _check_template("site.storage.roots", root, {"project"})
@@ -264,51 +279,30 @@ class Site:
         for scheduler, commands in self.commands.items():
             for name, command in vars(commands).items():
                 if command is not None and not command.split():
-                    raise ConfigError(f"site.commands.{scheduler}.{name} is empty", "leave it out for the usual one")
-        for key, parse in self._parsed().items():
-            value = getattr(self.head, key)
-            if value is not None:
-                parse(value, f"site.head.{key}")
-
-    @staticmethod
-    def _parsed() -> dict[str, Callable[[str, str], int]]:
-        return {
-            "login_walltime": parse_walltime,
-            "login_mem": parse_size,
-            "mem": parse_size,
-            "jobfs": parse_size,
-            "wait": parse_walltime,
-        }
+                    raise ConfigError(f"site.commands.{scheduler}.{name} is empty", "leave it out to use the default")
 
     def project_of(self, project: str | None) -> str | None:
-        """Give the project to charge: the one asked for, else that of the site's variable."""
+        """Return the project to charge: the one requested, else that of the site's variable."""
         return project or (os.environ.get(self.project_variable) if self.project_variable else None) or None
 
     def scratch_of(self, project: str | None) -> str | None:
-        """Give the user's place on scratch; None if it cannot be known."""
+        """Return the user's scratch directory; None if it is unknown."""
         if self.scratch is None or ("{project}" in self.scratch and not project):
             return None
         path = os.path.expandvars(self.scratch.format(project=project, user=getpass.getuser()))
         return None if "$" in path else path
 
     def queue_named(self, reported: str) -> str:
-        """Give the queue that a job was sent to, from the one that the scheduler says it is in.
+        """Return the queue that a job was submitted to, given the queue that the scheduler reports.
 
         >>> Site(name="x", source="x", execution_suffix="-exec").queue_named("normal-exec")
         'normal'
         """
         return reported.removesuffix(self.execution_suffix)
 
-    def commands_of(self, scheduler: str) -> Commands:
-        """Give the commands of a scheduler, all of them named."""
-        own, common = self.commands.get(scheduler, Commands()), _COMMANDS[scheduler]
-        return Commands(own.submit or common.submit, own.status or common.status, own.delete or common.delete)
 
-    def is_here(self, scheduler: str) -> bool:
-        """Tell whether this is the machine: it has the command to submit, and one of the file systems that it names."""
-        roots = [Path(root.partition("{")[0]) for root in self.storage.roots]
-        command = str(self.commands_of(scheduler).submit).split()[0]
-        return shutil.which(command) is not None and (not roots or any(root.is_dir() for root in roots))
+def _bytes(size: str | None) -> int | None:
+    return None if size is None else parse_size(size)
 
 
 def _check_template(key: str, text: str, names: set[str]) -> None:
@@ -317,10 +311,5 @@ def _check_template(key: str, text: str, names: set[str]) -> None:
     except ValueError as error:
         raise ConfigError(f"{key}={text}: {error}") from error
     if used - names:
-        known = " and ".join(f"{{{name}}}" for name in sorted(names)) or "nothing"
-        raise ConfigError(f"{key}={text}: only {known} can be filled in")
-
-
-def _choose(key: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{key}={value}: choose from {', '.join(choices)}")
+        known = " and ".join(f"{{{name}}}" for name in sorted(names)) or "none"
+        raise ConfigError(f"{key}={text}: allowed placeholders: {known}")

@@ -1,11 +1,13 @@
-"""Submissions: a run whose head lives in a job of its own, submitted and, if wanted, followed to its end."""
+"""Submit a run with its head in a batch job, and optionally follow it to its end."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import shutil
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,35 +17,36 @@ from typing import Any
 
 import yaml
 
-from hpcml import interrupt, record, runs
+from hpcml import heads, interrupt, record, runs
 from hpcml.batch import ledger
-from hpcml.batch.directives import Directive, head_script
-from hpcml.batch.proposal import Proposal, with_config_dir
+from hpcml.batch.directives import head_script
+from hpcml.batch.job_plan import JobPlan, with_config_dir
 from hpcml.batch.request import Request
-from hpcml.batch.scheduler import RefusedError, Scheduler, scheduler, spoken_to
-from hpcml.batch.status import explain_exit
-from hpcml.batch.waiting import explain_comment
+from hpcml.batch.schedulers import scheduler_of, to_ledger
+from hpcml.batch.schedulers.base import Directive, RefusedError, Scheduler
+from hpcml.batch.schedulers.status import explain_exit
+from hpcml.batch.schedulers.waiting import explain_comment
 from hpcml.errors import ClusterStartError, ConfigError
 from hpcml.files import tail, write_text
-from hpcml.plan import check, propose, scratch
+from hpcml.plan import check, plan_request, scratch
 from hpcml.record import Origin
 from hpcml.runs import RunPaths
 from hpcml.spec import RunSpec
 
-# Seconds between two looks at a run that is followed, and how long a record may take to be seen from another host.
+# Seconds between two polls of a run, and until a record written on another host must be visible.
 _LOOK, _RECORD = 2.0, 30.0
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """A run that has been submitted.
+    """A submitted run.
 
     Parameters
     ----------
     job : str
-        The id of its head job.
+        Id of the head job.
     notes : sequence of str
-        What the user should know of it.
+        Notes for the user.
     """
 
     paths: RunPaths
@@ -53,83 +56,82 @@ class Submitted:
 
 
 def submit(spec: RunSpec, origin: Origin, after: str | None = None) -> Submitted:
-    """Write a head job, or the allocation in which the head lives, and submit it.
+    """Write and submit a head job, or the allocation that contains the head.
 
     Parameters
     ----------
     after : str or None
-        A run or a job that has to succeed before.
+        A run or job that must succeed first.
 
     Raises
     ------
     ConfigError
-        If the request is wrong, or what it is to follow is not there or has failed.
+        If the request is invalid, or the job to wait for does not exist or has failed.
     ClusterStartError
-        If the scheduler refuses the job; the run's record says so.
+        If the scheduler rejects the job, as the run's record then says.
     """
-    proposed = propose(spec, here=False)
-    if proposed is None:
+    job_plan = plan_request(spec, here=False)
+    if job_plan is None:
         raise ConfigError(
-            f"cluster={origin.choices.get('cluster') or 'local'}: there is nothing to submit",
-            "name the machine, site=gadi; or submit the run as it is: scripts/pbs/submit.sh",
+            f"cluster={origin.choices.get('cluster') or 'local'}: no batch job to submit",
+            "name the machine, for example site=gadi, or submit the run unchanged with scripts/pbs/submit.sh",
         )
     if spec.head.where == "here":
-        raise ConfigError("head.where=here: `hpcml submit` puts the head in a job", "leave it out, or use hpcml run")
-    proposed.refuse()
-    request = proposed.request
-    batch = scheduler(request.site, request.scheduler)
+        raise ConfigError("head.where=here: `hpcml submit` runs the head in a job", "leave it out, or use hpcml run")
+    job_plan.raise_errors()
+    request = job_plan.request
+    batch = scheduler_of(request.site, request.scheduler)
     dependency, notes = _dependency(after, batch)
-    checked = check(spec)
-    notes += [complaint.text for complaint in proposed.complaints] + checked.warnings
+    checked = check(spec, request)
+    notes += [diagnostic.text for diagnostic in job_plan.diagnostics] + checked.warnings
     began, git = time.time(), record.git_state(Path.cwd())
     paths = runs.create(scratch(spec))
     job: str | None = None
     try:
-        with interrupt.deferred():  # a job whose id nobody has noted could not be found again
+        with interrupt.deferred():  # A job that is not in the ledger could not be found again.
             record.write_manifest(paths, began, origin, git, begun=False)
             write_text(paths.config, yaml.safe_dump(origin.config, sort_keys=False))
-            job = _qsub(replace(proposed, paths=paths), origin, dependency, batch)
+            job = _submit_head(replace(job_plan, paths=paths), origin, dependency, batch)
     except BaseException as error:
         if job is not None:
             batch.delete([job])
-        ended = record.never_began(paths, began, str(error) or type(error).__name__)
         with contextlib.suppress(OSError):
-            ended.write(paths)
+            record.not_started(paths, began, record.end_of(error)).write(paths)
         raise
     return Submitted(paths, job, batch, notes)
 
 
-def _qsub(proposed: Proposal, origin: Origin, dependency: Sequence[Directive], batch: Scheduler) -> str:
-    """Submit the head's job, noted before and after; give its id."""
-    request, paths = proposed.request, proposed.paths
-    script = _write(proposed, origin, dependency)
+def _submit_head(job_plan: JobPlan, origin: Origin, dependency: Sequence[Directive], batch: Scheduler) -> str:
+    """Submit the head job, recording it in the ledger before and after, and return its id."""
+    request, paths = job_plan.request, job_plan.paths
+    script = _write(job_plan, origin, dependency)
     book = ledger.Ledger(paths.ledger)
     name = f"{(request.head or request.worker).name}-{paths.run_id}"
-    facts = {"name": name, "scheduler": batch.name, "site": spoken_to(request.site)}
-    book.note("submitting", ledger.HEAD, **facts)
+    facts = {"name": name, "scheduler": batch.name, "site": to_ledger(request.site)}
+    book.note("submitting", ledger.HEAD, **facts, host=socket.gethostname(), pid=os.getpid())
     try:
-        job = batch.submit(script, paths.job_log(ledger.HEAD))
+        job = batch.submit(script, paths.job_log(ledger.HEAD), name)
     except RefusedError as refused:
-        # a server that could not answer may have taken it
+        # The server may have accepted the job without being able to answer.
         taken = [] if refused.refusal.action == "give up" else batch.named(name) or []
         if not taken:
             book.note("refused", ledger.HEAD, why=refused.message, **facts)
             raise ClusterStartError(
-                f"the head job was refused: {refused.message}", *refused.hints, f"the script is {script}"
+                f"the head job was rejected: {refused.message}", *refused.hints, f"the script is {script}"
             ) from refused
         job = taken[0]
     book.note("submitted", ledger.HEAD, id=job, **facts)
     return job
 
 
-def _write(proposed: Proposal, origin: Origin, dependency: Sequence[Directive]) -> Path:
-    """Write the head's script, and the environment and the arguments that it reads."""
-    request, paths = proposed.request, proposed.paths
+def _write(job_plan: JobPlan, origin: Origin, dependency: Sequence[Directive]) -> Path:
+    """Write the script of the head job, its environment and its arguments."""
+    request, paths = job_plan.request, job_plan.paths
     arguments = with_config_dir(origin.overrides)
     if request.worker.project and not any(text.startswith("cluster.project=") for text in arguments):
         arguments.append(f"cluster.project={request.worker.project}")
     paths.jobs.mkdir(mode=0o700, exist_ok=True)
-    write_text(paths.environment, proposed.environment() + _commands_path(request))
+    write_text(paths.environment, job_plan.environment() + _commands_path(request))
     write_text(paths.arguments, "".join(f"{text}\n" for text in arguments))
     body = (resources.files("hpcml.scripts") / "head.pbs").read_text(encoding="utf-8")
     script = paths.job_script(ledger.HEAD)
@@ -138,8 +140,8 @@ def _write(proposed: Proposal, origin: Origin, dependency: Sequence[Directive]) 
 
 
 def _commands_path(request: Request) -> str:
-    """Let the head find the scheduler's commands where they are found here: a module may have put them there."""
-    command = shlex.split(str(request.site.commands_of(request.scheduler).submit))[0]
+    """Return a line that adds the scheduler's commands to PATH, for a head without modules."""
+    command = shlex.split(str(scheduler_of(request.site, request.scheduler).commands.submit))[0]
     directory = str(Path(shutil.which(command) or command).parent)
     if directory in {".", "/usr/bin", "/bin", "/usr/local/bin"}:
         return ""
@@ -147,58 +149,59 @@ def _commands_path(request: Request) -> str:
 
 
 def _dependency(after: str | None, batch: Scheduler) -> tuple[list[Directive], list[str]]:
-    """Check what a run is to follow: PBS accepts an id that it does not know, and drops the job in silence."""
+    """Check the job to wait for: PBS accepts unknown ids, then drops the job silently."""
     if after is None:
         return [], []
     job = after
-    # a run's id begins with a date, and has a T in it
+    # A run id starts with a date followed by T.
     if re.fullmatch(r"20\d{6}", after) or not re.match(r"\d+(\[\d*\])?(\.|$)", after):
         paths = runs.find(after)
         ended = runs.read_json(paths.record)
         if ended.get("state") == "DONE":
-            return [], [f"run {paths.run_id} is DONE already: nothing to wait for"]
+            return [], [f"run {paths.run_id} is already DONE: nothing to wait for"]
         job = _head_of(paths, after, ended)
     listing = batch.listing([job])
     status = listing.find(job)
     if listing.outage is not None and status is None:
-        raise ConfigError(f"--after {after}: the scheduler does not say whether it is there: {listing.outage}")
+        raise ConfigError(f"--after {after}: the scheduler does not report whether the job exists: {listing.outage}")
     if status is None:
         raise ConfigError(
-            f"--after {after}: the scheduler has no job {job}", "name a run of `hpcml list`, or a job of qstat"
+            f"--after {after}: the scheduler has no job {job}",
+            "use a run of `hpcml list`, or a queued job",
         )
-    if status.state == "finished":
+    if status.state.is_final:
         if status.exit_status == 0:
-            return [], [f"job {job} has ended well already: nothing to wait for"]
+            return [], [f"job {job} has already succeeded: nothing to wait for"]
         raise ConfigError(
             f"--after {after}: job {job} has ended: {explain_exit(status).sentence}",
-            "a follower of it would never start",
+            "a job after it would never start",
         )
     return batch.after(status.id), []
 
 
 def _head_of(paths: RunPaths, after: str, ended: Mapping[str, Any]) -> str:
     if ended:
-        raise ConfigError(f"--after {after}: that run is {ended['state']}", "a follower of it would never start")
-    found = ledger.read(paths.ledger).head
-    if found is None:
-        raise ConfigError(f"--after {after}: its head is in no job that can be waited for", "submit it: hpcml submit")
-    return found
+        raise ConfigError(f"--after {after}: that run is {ended['state']}", "a run after it would never start")
+    left = heads.adopted(paths)
+    if left is None or left.head is None:
+        raise ConfigError(f"--after {after}: the head of that run is not in a batch job", "submit it: hpcml submit")
+    return left.head
 
 
 def follow(submitted: Submitted, say: Callable[[str], None]) -> dict[str, Any]:
-    """Wait for the end of a run, and give its record.
+    """Wait for the end of a run, and return its record.
 
     Parameters
     ----------
     say : callable
-        Told when the head job's state changes, and how far the run is.
+        Called with a message when the state of the head job changes.
 
     Raises
     ------
     ClusterStartError
-        If the head job ends without a record; says how it ended.
+        If the head job ends without a record.
     """
-    paths, told, ended = submitted.paths, "", None
+    paths, shown, ended = submitted.paths, "", None
     pause = _LOOK
     while True:
         found = runs.read_json(paths.record)
@@ -209,15 +212,15 @@ def follow(submitted: Submitted, say: Callable[[str], None]) -> dict[str, Any]:
         listing = submitted.batch.listing([submitted.job])
         status = listing.find(submitted.job)
         gone = status is None and listing.answer(submitted.job) != "no answer"
-        if gone or (status is not None and status.state == "finished"):
+        if gone or (status is not None and status.state.is_final):
             ended, pause = ended or time.monotonic() + _RECORD, 0.5
         elif status is not None:
             now = f"head job {submitted.job}: {status.state}"
-            if status.comment and status.state in {"queued", "held", "waiting"}:
+            if status.comment and status.state.is_waiting:
                 now += f": {explain_comment(status.comment).sentence}"
-            if now != told:
+            if now != shown:
                 say(now)
-                told, pause = now, _LOOK
+                shown, pause = now, _LOOK
         time.sleep(pause)
         pause = min(15.0, pause * 1.2) if ended is None else pause
     how = explain_exit(status).sentence if status is not None else "it has left the queue"

@@ -1,4 +1,4 @@
-"""``_target_``: find the class or function that a config names, and check its parameters before anything is built."""
+"""Import the class or function of a ``_target_``, and check its parameters before it is called."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from hpcml.errors import ConfigError, nearest
 # Hydra's own keys beside _target_ (hydra.utils.instantiate).
 _HYDRA_KEYS = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_"}
 
-# Packages that hpcml is installed with on request: of pyproject.toml's optional dependencies.
+# Optional dependencies of hpcml in pyproject.toml.
 _EXTRAS = {"lightgbm", "xgboost"}
 
 
 def locate(path: str, key: str) -> Any:
-    """Import what a dotted path names.
+    """Import a class or function by its dotted path.
 
     Parameters
     ----------
     path : str
-        For example ``sklearn.svm.SVC``, or ``mymodule.MyModel`` of a file in the working directory.
+        For example ``sklearn.svm.SVC``, or ``mymodule.MyModel`` in a file of the working directory.
     key : str
-        The config key that named it, for the message.
+        Config key of the path, for error messages.
 
     Raises
     ------
     ConfigError
-        If a module or a name in it does not exist, or the module raises on import.
+        If a module or attribute does not exist, or importing the module fails.
     """
     parts = path.split(".")
     if not all(part.isidentifier() for part in parts):
@@ -42,15 +42,15 @@ def locate(path: str, key: str) -> Any:
             where = getattr(found, "__name__", str(found))
             public = [n for n in dir(found) if not n.startswith("_")]
             hint = nearest(name, public)
-            hints = [hint] if hint.startswith("nearest") else []
+            hints = [hint] if hint.startswith("did you mean") else []
             raise ConfigError(f"{key}={path}: {where} has no '{name}'", *hints) from None
     if not callable(found):
-        raise ConfigError(f"{key}={path}: a {type(found).__name__}, which is neither a class nor a function")
+        raise ConfigError(f"{key}={path}: a {type(found).__name__}, not a class or function")
     return found
 
 
 def _import(parts: list[str], key: str, path: str) -> tuple[Any, int]:
-    """Import the longest importable prefix; give the module and how many parts it took."""
+    """Import the longest importable prefix, and return the module and the length of the prefix."""
     found, depth = None, 0
     for depth in range(1, len(parts) + 1):
         name = ".".join(parts[:depth])
@@ -61,10 +61,10 @@ def _import(parts: list[str], key: str, path: str) -> tuple[Any, int]:
                 return found, depth - 1
             if error.name == name:
                 raise ConfigError(
-                    f"{key}={path}: there is no module '{name}'",
+                    f"{key}={path}: no module named '{name}'",
                     f"pip install 'hpcml[{name}]'"
                     if name in _EXTRAS
-                    else "install its package, or start hpcml in the directory that holds the file",
+                    else "install its package, or start hpcml in the directory that contains the file",
                 ) from error
             raise ConfigError(f"{key}={path}: importing '{name}' failed: {error}") from error
         except (Exception, SystemExit) as error:
@@ -73,24 +73,24 @@ def _import(parts: list[str], key: str, path: str) -> tuple[Any, int]:
 
 
 def parameters(target: Any) -> tuple[list[str], bool]:
-    """List the parameters of a class or function, and whether it takes any others as well."""
+    """Return the parameters of a class or function, and whether it accepts any others."""
     try:
         found = inspect.signature(target).parameters.values()
-    except (TypeError, ValueError):  # some compiled callables have none
+    except (TypeError, ValueError):  # Some compiled callables have no signature.
         return [], True
     names = [p.name for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     return names, any(p.kind is p.VAR_KEYWORD for p in found)
 
 
 def check(node: Any, key: str) -> None:
-    """Check every ``_target_`` at and below a config node: it can be imported, and has the parameters given.
+    """Check that each ``_target_`` in a node can be imported and accepts its parameters.
 
     Parameters
     ----------
     node : object
-        Plain containers, interpolations resolved.
+        Plain containers with interpolations resolved.
     key : str
-        Its config key, for the messages.
+        Config key of the node, for error messages.
 
     Raises
     ------

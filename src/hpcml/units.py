@@ -1,4 +1,4 @@
-"""Sizes and times as text. PBS's notation: 1 GB is 1024**3 bytes, as in ``-l mem=190GB``."""
+"""Parse and format sizes, durations and counts. 1 GB is 1024**3 bytes, as in PBS."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ import re
 from hpcml.errors import ConfigError
 
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-# pbs_resources(7B): an integer with an optional k, m, g, t or p and an optional b; dask's KiB is accepted as well.
+# pbs_resources(7B): an integer with an optional k, m, g, t or p and an optional b. Dask's KiB is
+# accepted as well.
 _SIZE = re.compile(r"\s*(\d{1,18}(?:\.\d{1,9})?)\s*([kmgtp]?)i?b?\s*", re.IGNORECASE | re.ASCII)
 
-# PBS's limit is that of its counters; nine digits of hours are more than any machine lives.
+# Nine digits of hours are more than any scheduler allows.
 _WALLTIME = re.compile(r"\s*(?:(?:(\d{1,9}):)?(\d{1,9}):)?(\d{1,9})\s*", re.ASCII)
 
 
 def parse_size(text: str | int, key: str = "size") -> int:
-    """Read a size in PBS's notation.
+    """Parse a size in PBS's notation.
 
     Parameters
     ----------
     text : str or int
         For example ``4GB``, ``512mb``, ``1.5g``; a bare number is bytes.
     key : str
-        The config key that the text came from, for the message.
+        Config key to name in the error message.
 
     Returns
     -------
     int
-        Bytes.
+        Number of bytes.
 
     Raises
     ------
     ConfigError
-        If the text is no size.
+        If the text is not a size.
 
     Examples
     --------
@@ -46,7 +47,7 @@ def parse_size(text: str | int, key: str = "size") -> int:
 
 
 def pbs_size(size: int) -> str:
-    """Write a size as PBS reads it: whole numbers only, in the largest unit that is exact, rounded up to whole KB.
+    """Render a size for PBS, in the largest unit that needs no fraction, rounded up to whole KB.
 
     >>> pbs_size(190 * 1024**3), pbs_size(1536 * 1024**2), pbs_size(1000)
     ('190GB', '1536MB', '1KB')
@@ -59,15 +60,15 @@ def pbs_size(size: int) -> str:
 
 
 def parse_walltime(text: str | int, key: str = "walltime") -> int:
-    """Read a duration in PBS's notation, ``[[HH:]MM:]SS``.
+    """Parse a duration in PBS's notation, ``[[HH:]MM:]SS``.
 
     Parameters
     ----------
     text : str or int
-        For example ``02:00:00`` or ``90:00``; a bare number is seconds, which also makes YAML's reading of an unquoted
-        24:00:00, the number 86400, come out right.
+        For example ``02:00:00`` or ``90:00``; a bare number is seconds. YAML reads an unquoted
+        24:00:00 as the number 86400, which therefore gives the intended result.
     key : str
-        The config key that the text came from, for the message.
+        Config key to name in the error message.
 
     Returns
     -------
@@ -77,7 +78,7 @@ def parse_walltime(text: str | int, key: str = "walltime") -> int:
     Raises
     ------
     ConfigError
-        If the text is no duration, or is nothing.
+        If the text is not a duration, or the duration is zero.
 
     Examples
     --------
@@ -90,12 +91,12 @@ def parse_walltime(text: str | int, key: str = "walltime") -> int:
     hours, minutes, seconds = (int(part or 0) for part in match.groups())
     total = hours * 3600 + minutes * 60 + seconds
     if total == 0:
-        raise ConfigError(f"{key}={text}: a job needs some time", f"for example {key}=01:00:00")
+        raise ConfigError(f"{key}={text}: a job needs more than zero seconds", f"for example {key}=01:00:00")
     return total
 
 
 def format_walltime(seconds: int) -> str:
-    """Write a duration as PBS does.
+    """Render a duration as PBS does.
 
     >>> format_walltime(7200), format_walltime(360062)
     ('02:00:00', '100:01:02')
@@ -104,7 +105,7 @@ def format_walltime(seconds: int) -> str:
 
 
 def format_size(size: float) -> str:
-    """Show bytes in the largest unit that keeps three digits.
+    """Render a number of bytes with three significant digits.
 
     >>> format_size(0), format_size(1536), format_size(190 * 1024**3)
     ('0B', '1.5KB', '190GB')
@@ -118,7 +119,7 @@ def format_size(size: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Show a duration.
+    """Render a duration for people.
 
     >>> format_seconds(0.42), format_seconds(75), format_seconds(3 * 3600 + 62)
     ('0.4 s', '1:15', '3:01:02')
@@ -128,3 +129,19 @@ def format_seconds(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def count(number: float, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun in the singular or plural.
+
+    Parameters
+    ----------
+    plural : str or None
+        The plural, unless it is the noun with an ``s``.
+
+    Examples
+    --------
+    >>> count(1, "worker"), count(0, "worker"), count(2, "batch", "batches")
+    ('1 worker', '0 workers', '2 batches')
+    """
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

@@ -1,7 +1,6 @@
-"""What a worker job runs: ``python -P -m hpcml.worker RUN_DIRECTORY JOB``.
+"""Run the workers of a worker job: ``python -P -m hpcml.worker RUN_DIRECTORY JOB``.
 
-All else it reads from the run directory, so that neither its command line nor its environment has anything that others
-should not see.
+Everything else is read from the run directory, to keep secrets out of command line and environment.
 """
 
 from __future__ import annotations
@@ -10,14 +9,15 @@ import multiprocessing.forkserver
 import os
 import sys
 
-# What the workers are forked from imports this: once a job, and not once a worker.
+# Imported once per job by the fork server, not once per worker.
 _PRELOAD = "hpcml.workloads.preload"
 
 
 def main() -> int:
-    """Run the workers of a job; give its exit code."""
-    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "warning")  # read when Dask is imported
-    # at once, so that it imports on another core while this process imports Dask and makes sure of its head
+    """Run the workers of a job and return its exit code."""
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "warning")  # Read when Dask is imported.
+    # Start the fork server first: it imports on another core while this process imports Dask and
+    # connects to the head.
     multiprocessing.forkserver.set_forkserver_preload([_PRELOAD])
     multiprocessing.forkserver.ensure_running()
     from hpcml.cluster import workerjob

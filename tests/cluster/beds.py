@@ -1,4 +1,4 @@
-"""The schedulers that the same tests run on: what differs between them, and nothing else."""
+"""Beds for tests that run on every scheduler; each bed hides the peculiarities of one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.cluster.openpbs import Elsewhere, OpenPbs
 from tests.cluster.slurm import Slurm
 
-# An estimator that takes its time, and one that takes more memory than a job has: in the user's working directory,
-# where workers have to find them.
+# A slow estimator and one that exceeds the memory of its job, in the user's working directory, from
+# which workers import them.
 MINE = """
 import os, time
 import numpy as np
@@ -36,10 +37,14 @@ class Greedy(Slow):
 """
 
 
+# A search with units that sleep.
+SLOW = ("model=custom", "model._target_=mine.Slow", "workload.grid={c: [0, 1, 2, 3, 4, 5, 6, 7]}", "workload.cv=5")
+
+
 class Bed(abc.ABC):
     """A scheduler, and a user's working directory on it."""
 
-    # what a command says first to hpcml: the site and a request that fits it
+    # Arguments of every hpcml command: the site and a request that fits it.
     overrides: tuple[str, ...] = ()
 
     def __init__(self, name: str, work: Path) -> None:
@@ -49,18 +54,18 @@ class Bed(abc.ABC):
 
     @abc.abstractmethod
     def command(self, *args: str) -> tuple[list[str], dict[str, str]]:
-        """Give a command of the user's as words and environment."""
+        """Return the words and the environment of a command that the user runs."""
 
     @abc.abstractmethod
     def jobs(self) -> list[str]:
-        """List the jobs in the queue."""
+        """Return the jobs in the queue."""
 
     @abc.abstractmethod
     def delete(self, job: str) -> None:
-        """Take a job out of the queue, as its user would."""
+        """Delete a job as its user would."""
 
     def start(self, *args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-        """Start hpcml; its output goes to a pipe."""
+        """Start hpcml with its output in a pipe."""
         command, environment = self.command("hpcml", *args)
         return subprocess.Popen(
             command, cwd=self.work, env={**environment, **(env or {})}, text=True, stdout=subprocess.PIPE,
@@ -68,7 +73,7 @@ class Bed(abc.ABC):
         )  # fmt: skip
 
     def run(self, *args: str, timeout: int = 180, env: dict[str, str] | None = None) -> tuple[int, str]:
-        """Run hpcml to its end; give exit code and output."""
+        """Run hpcml to its end; return exit code and output."""
         process = self.start(*args, env=env)
         try:
             out, _ = process.communicate(timeout=timeout)
@@ -88,7 +93,7 @@ class Bed(abc.ABC):
 
 
 class SlurmBed(Bed):
-    """The Slurm that needs no Docker, spoken to by its own commands or by PBS's."""
+    """The Slurm without Docker, used through its own commands or through its PBS wrappers."""
 
     def __init__(self, slurm: Slurm, cluster: str) -> None:
         super().__init__(f"slurm by {cluster}", slurm.make_directory("work-"))
@@ -109,29 +114,34 @@ class SlurmBed(Bed):
 
 
 class OpenPbsBed(Bed):
-    """An OpenPBS: ``HPCML_TEST_OPENPBS`` is a command that runs a line of shell as an ordinary user on a host of it,
-    which has hpcml and sees the same files as this one.
-    """
+    """OpenPBS, in its own dialect or, with more overrides, in Gadi's."""
 
     overrides = ("site=testbed_openpbs", "cluster=pbs", "cluster.ncpus=2", "cluster.mem=2500MB")
 
-    def __init__(self, prefix: str, extra: Sequence[str] = ()) -> None:
-        self.prefix = prefix
-        done = subprocess.run([*shlex.split(prefix), "mktemp -d ~/work-XXXXXX; id -u"], capture_output=True, text=True,
-                              check=True)  # fmt: skip
-        directory, uid = done.stdout.split()
-        assert uid != "0", "jobs must be an ordinary user's"
-        super().__init__("openpbs", Path(directory))
+    def __init__(self, openpbs: OpenPbs | Elsewhere, extra: Sequence[str] = ()) -> None:
+        super().__init__("openpbs", openpbs.make_directory("work-"))
+        self.openpbs = openpbs
         self.overrides = (*self.overrides, *extra)
 
     def command(self, *args: str) -> tuple[list[str], dict[str, str]]:
         line = f"cd {shlex.quote(str(self.work))} && exec {shlex.join(args)}"
-        return [*shlex.split(self.prefix), line], dict(os.environ)
+        return self.openpbs.command(line), dict(os.environ)
 
     def jobs(self) -> list[str]:
-        command, environment = self.command("qselect")
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+        return self.openpbs.jobs()
 
     def delete(self, job: str) -> None:
-        command, environment = self.command("qdel", job)
-        subprocess.run(command, env=environment, check=True)
+        self.openpbs.run(f"qdel {job}")
+
+
+def end(process: subprocess.Popen[str], timeout: int = 60) -> str:
+    try:
+        out, _ = process.communicate(timeout=timeout)
+    except BaseException:
+        process.kill()
+        raise
+    return out
+
+
+def ids(bed: Bed) -> list[str]:
+    return [entry["id"] for entry in bed.last("ledger.jsonl") if entry["event"] == "submitted"]

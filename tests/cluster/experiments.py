@@ -1,4 +1,4 @@
-"""The experiments, small, on any scheduler and in the process beside it: what they gave, and who did the work."""
+"""Run small experiments on a scheduler and locally, and compare results and workers."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ from hpcml.workloads.base import MEASURED
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 
-# Two jobs of one worker each, and both there at the start: or the first would do it all.
+# Two jobs of one worker each, with both required at the start, since the first would do all the
+# work otherwise.
 TWO_JOBS = ("cluster.jobs=2", "cluster.ncpus=1", "cluster.mem=1500MB", "cluster.min_workers=2")
 LOCAL = ("cluster=local", "cluster.workers=2")
 
-# Smaller still, these would be done by the first worker before the second has imported what it needs.
-MORE = {"predict_large": ("data.times=1000", "data.rows=50000")}
+# Larger than the smallest size, which the first worker would finish before the second has imported
+# its modules.
+MORE = {"predict_large": ("data.times=1000", "data.block_size=50000")}
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What a run of an experiment left."""
+    """The results and the record of a run of an experiment."""
 
     record: Mapping[str, Any]
     metrics: Mapping[str, Any]
@@ -38,17 +40,17 @@ class Ran:
 
     @property
     def workers(self) -> int:
-        """How many workers have done something."""
+        """Return how many workers finished tasks."""
         return sum(count > 0 for count in self.record["tasks"].values())
 
     @property
     def jobs(self) -> int:
-        """How many worker jobs have."""
+        """Return how many worker jobs finished tasks."""
         return sum(job["tasks"] > 0 for job in self.record["jobs"])
 
 
 def run(bed: Bed, name: str, *args: str) -> Ran:
-    """Run an experiment, small, to its end."""
+    """Run a small experiment to its end."""
     extra = list(MORE.get(name, ()))
     if name == "newsgroups_grid":
         home = bed.work / "newsgroups"
@@ -67,7 +69,7 @@ def run(bed: Bed, name: str, *args: str) -> Ran:
 
 
 def _rows(run: Path) -> list[dict[str, Any]]:
-    """Read what a function over a table of parameters gave, but for its times."""
+    """Read the table that a function over parameters wrote, without its times."""
     path = run / "tables" / "results.parquet"
     if not path.exists():
         return []
@@ -78,7 +80,7 @@ def _rows(run: Path) -> list[dict[str, Any]]:
 
 
 def differences(one: Any, other: Any, where: str = "") -> list[str]:
-    """Name what two runs of the same experiment do not have in common, but for what was measured."""
+    """Return the differences between two runs of an experiment, except measurements."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         found = []
         for key in sorted({*one, *other}):

@@ -1,4 +1,4 @@
-"""A Slurm of two nodes with PBS's commands, as one ordinary user in one directory: a scheduler for tests, no Docker."""
+"""Run a Slurm of two nodes with its PBS commands, as one ordinary user and without Docker."""
 
 from __future__ import annotations
 
@@ -10,48 +10,21 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 import psutil
+from tests.cluster.keeper import Keeper, wait_for
 from tests.conftest import NOBODY
 
 NODES = ("n1", "n2")
 PACKAGES = "slurmctld slurmd slurm-client slurm-wlm-torque libswitch-perl munge"
 SLURM = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "sinfo", "squeue", "scancel", "scontrol", "sacct")
 PBS = ("qsub", "qstat", "qdel", "qalter", "qhold", "qrls", "pbsnodes")
-# The daemons are in sbin, which is on no ordinary user's PATH.
+# The daemons are in sbin, which is not on an ordinary user's PATH.
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 PLUGINS = "/usr/lib/*/slurm-wlm"
-
-# What one daemon is started under. Job steps leave their daemon, and become children of init unless somebody else wants
-# them: this does, so that stopping it ends all that a daemon started, and nothing else. It ends by itself, with all of
-# them, should whoever runs the tests be killed.
-KEEPER = """
-import contextlib, ctypes, os, psutil, signal, sys
-
-def end(*_):
-    while found := psutil.Process().children(recursive=True):
-        for process in found:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        with contextlib.suppress(ChildProcessError):
-            os.wait()
-    os._exit(0)
-
-parent, *command = sys.argv[1:]
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-signal.signal(signal.SIGTERM, end)
-assert ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) == 0
-assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
-if os.getppid() == int(parent):
-    os.spawnvp(os.P_NOWAIT, command[0], command)
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.wait()
-"""
 
 CONFIG = """
 ClusterName=hpcml
@@ -97,7 +70,7 @@ PartitionName=express Nodes=n1,n2 MaxTime=00:05:00 State=UP
 
 
 def available() -> str | None:
-    """Say what is missing for a testbed, and how to get it; None if nothing is."""
+    """Return the missing software of a testbed and how to install it, or None."""
     wanted = [*SLURM, *PBS, *(["setpriv"] if os.geteuid() == 0 else [])]
     missing = [name for name in wanted if shutil.which(name, path=SYSTEM_PATH) is None]
     if not missing and not list(Path("/").glob(f"{PLUGINS[1:]}/spank_pbs.so")):
@@ -109,39 +82,32 @@ def available() -> str | None:
     return f"no Slurm to test with, for want of {', '.join(missing)}: apt-get install {PACKAGES} util-linux"
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.1)
-
-
 class Slurm:
-    """A testbed: munged, slurmctld and a slurmd for each of two nodes, of 4 CPUs and 6000 MB each.
+    """A Slurm with munged, slurmctld and two slurmd of 4 CPUs and 6000 MB each.
 
-    Started by root, the daemons and all commands are an ordinary user's, who may read everything, because the
-    interpreter may lie in root's home.
+    If root starts it, the daemons and all commands run as an ordinary user with read access to
+    everything, because the interpreter may lie in root's home.
 
     Attributes
     ----------
     directory
-        where all of it is, and nothing else: gone after `stop`
+        The directory of the testbed, and of nothing else; removed by `stop`.
     home
-        the user's, where commands run
+        The user's home, where commands run.
     uid
-        of the user
+        The user's id.
     prefix
-        before a command that shall be the user's
+        Precedes a command to run it as the user.
     environment
-        for the user's commands, whole
+        The complete environment of the user's commands.
     """
 
     def __init__(self) -> None:
         root = os.geteuid() == 0
         self.uid = NOBODY if root else os.geteuid()
         self.prefix: Sequence[str] = _drop(self.uid) if root else ()
-        # Short, for a socket's path has at most 107 bytes; munged refuses what others may write to.
+        # The path is short, since a socket's path has at most 107 bytes, and private, since munged
+        # rejects a directory that others may write to.
         self.directory = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
         self.home = self.directory / "home"
         user = _user_name(self.uid)
@@ -154,7 +120,7 @@ class Slurm:
             "PATH": f"{Path(sys.executable).parent}:{SYSTEM_PATH}",
             "SLURM_CONF": str(self.directory / "slurm.conf"),
         }
-        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self._daemons: dict[str, Keeper] = {}
         self._ports = [_reserve() for _ in range(3)]
 
     def __enter__(self) -> Self:
@@ -165,7 +131,7 @@ class Slurm:
         self.stop()
 
     def start(self) -> None:
-        """Start all daemons; come back when both nodes are idle."""
+        """Start all daemons; return when both nodes are idle."""
         try:
             self._write_files()
             self._assert_dropped()
@@ -182,7 +148,7 @@ class Slurm:
             raise
 
     def stop(self) -> None:
-        """End all that the daemons started and the daemons, and see that they are gone."""
+        """Stop the daemons and everything that they started, and check that all are gone."""
         ours = self.processes()
         for keeper in self._daemons.values():
             keeper.terminate()
@@ -203,7 +169,7 @@ class Slurm:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command as the user, in the user's home unless told otherwise; env is added to the environment."""
+        """Run a command as the user, by default in the user's home; env extends the environment."""
         done = subprocess.run(
             [*self.prefix, *command],
             cwd=cwd or self.home,
@@ -218,17 +184,17 @@ class Slurm:
         return done
 
     def make_directory(self, prefix: str = "") -> Path:
-        """Make a new directory of the user's, in the user's home."""
+        """Make a new directory in the user's home, owned by the user."""
         made = Path(tempfile.mkdtemp(prefix=prefix, dir=self.home))
         os.chown(made, self.uid, -1)
         return made
 
     def jobs(self) -> list[str]:
-        """List the ids of all jobs that are queued, run, or are just being ended."""
+        """Return the ids of all jobs that are queued, running or completing."""
         return self.run("squeue", "--noheader", "--format=%i").stdout.split()
 
     def nodes(self) -> dict[str, str]:
-        """Tell each node's state as sinfo does; nothing while the controller does not answer."""
+        """Return each node's state in the words of sinfo; empty without an answer."""
         try:
             done = self.run("sinfo", "--noheader", "--Node", "--format=%N %T", check=False, timeout=10)
         except subprocess.TimeoutExpired:
@@ -236,16 +202,14 @@ class Slurm:
         return dict(line.split() for line in done.stdout.splitlines()) if done.returncode == 0 else {}
 
     def processes(self) -> list[psutil.Process]:
-        """List the daemons and all that they started, and that is still there."""
-        found = []
-        for keeper in self._daemons.values():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process = psutil.Process(keeper.pid)
-                found += [process, *process.children(recursive=True)]
-        return found
+        """Return the daemons and their descendants that are still alive."""
+        return [process for keeper in self._daemons.values() for process in keeper.processes()]
 
     def kill_node(self, name: str) -> None:
-        """End a node and all that runs on it, as if it lost power, and let Slurm know: by itself it takes 35 s."""
+        """Kill a node's processes, as a power loss would, and mark the node down.
+
+        Slurm would take 35 s to notice.
+        """
         keeper = self._daemons.pop(name)
         keeper.terminate()
         keeper.wait(30)
@@ -253,23 +217,23 @@ class Slurm:
             self.run("scontrol", "update", f"NodeName={name}", "State=DOWN", "Reason=killed")
 
     def start_node(self, name: str) -> None:
-        """Start a node that was killed; come back when it is idle."""
+        """Start a node that was killed; return when it is idle."""
         self._start_daemon(name)
         self._wait(lambda: self.nodes().get(name) == "idle", f"idle {name}")
 
     def stop_controller(self) -> None:
-        """Stop slurmctld as its init would, so that it writes down what it knows; what runs on nodes goes on."""
-        for process in psutil.Process(self._daemons["slurmctld"].pid).children():
+        """Stop slurmctld as its init would, so that it saves its state; jobs keep running."""
+        for process in self._daemons["slurmctld"].children():
             process.terminate()
         self._daemons.pop("slurmctld").wait(60)
 
     def start_controller(self) -> None:
-        """Start slurmctld; come back when it answers."""
+        """Start slurmctld; return when it answers."""
         self._start_daemon("slurmctld")
         self._wait(self.nodes, "slurmctld")
 
     def logs(self, lines: int = 30) -> str:
-        """Give the ends of all daemons' logs."""
+        """Return the last lines of all daemons' logs."""
         tails = []
         for path in sorted(self.directory.glob("*.log")):
             tail = path.read_text(errors="replace").splitlines()[-lines:]
@@ -302,22 +266,14 @@ class Slurm:
         command = {
             "munged": ["munged", "--foreground", *(f"--{option}={at / file}" for option, file in files.items())],
             "slurmctld": ["slurmctld", "-D"],
-            # No -D: only from a daemon's log file does one learn why a job's step could not start.
+            # Start without -D: only a daemon's log file has the reason when a job's step could not
+            # start.
         }.get(name, ["slurmd", "-N", name])
-        with (at / f"{name}.log").open("ab") as log:
-            self._daemons[name] = subprocess.Popen(
-                [*self.prefix, sys.executable, "-c", KEEPER, str(os.getpid()), *command],
-                cwd=at,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # a Ctrl-C is for pytest, which then stops these
-            )
+        self._daemons[name] = Keeper(command, log=at / f"{name}.log", prefix=self.prefix, cwd=at, env=self.environment)
 
     def _wait(self, condition: Callable[[], object], what: str, seconds: float = 30) -> None:
         def so() -> object:
-            ended = [name for name, keeper in self._daemons.items() if keeper.poll() is not None]
+            ended = [name for name, keeper in self._daemons.items() if keeper.ended]
             assert not ended, f"{ended} ended at once"
             return condition()
 
@@ -338,7 +294,8 @@ class Slurm:
 
 
 def _drop(uid: int) -> list[str]:
-    # As the fixture `ordinary_user` does; ambient, so that what a daemon starts may read as much: it starts jobs.
+    # The same capability as in the fixture `ordinary_user`, but ambient, so that jobs, which the
+    # daemon starts, inherit it.
     caps = "-all,+dac_read_search"
     prefix = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
     return [*prefix, f"--bounding-set={caps}", f"--inh-caps={caps}", f"--ambient-caps={caps}"]
@@ -352,9 +309,10 @@ def _user_name(uid: int) -> str:
 
 
 def _reserve() -> socket.socket:
-    """Find a free port; nobody else gets it while the socket is open, but a daemon can listen at it."""
-    # Bound before SO_REUSEADDR is set: so this fails for a port that another testbed has reserved, and afterwards lets
-    # the daemons in, which do set it. A port that is bound is given to no outgoing connection either.
+    """Reserve a free port that daemons can listen on; nothing else gets it while this is open."""
+    # Bind before SO_REUSEADDR is set, so that this fails for a port that another testbed has
+    # reserved; afterwards it admits the daemons, which set the option too. A bound port is not
+    # given to an outgoing connection either.
     reserved = socket.socket()
     reserved.bind(("", 0))
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Heads in jobs of their own: left alone, deleted at any moment, at their walltime, and in an allocation."""
+"""Test heads in jobs: without intervention, deleted, at their walltime, and in an allocation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from tests.cluster.beds import Bed, OpenPbsBed
-from tests.cluster.slurm import wait_for
+from tests.cluster.keeper import wait_for
 
 ROOT = Path(__file__).parents[2]
 GRID = ("experiment=digits_svc", "workload.grid={C: [0.1, 1, 10], kernel: [rbf, poly]}", "workload.cv=4")
@@ -52,7 +52,7 @@ def read(bed: Bed, run: str, name: str) -> Any:
 
 
 def ids(bed: Bed, run: str) -> list[str]:
-    """List all jobs of a run, the head's among them."""
+    """Return the ids of all jobs of a run, including the head's."""
     return [entry["id"] for entry in read(bed, run, "ledger.jsonl") if entry["event"] == "submitted"]
 
 
@@ -72,10 +72,8 @@ def computing(bed: Bed, run: str, done: int = 1) -> None:
 
 @everywhere
 def test_submit_and_walk_away(bed: Bed) -> None:
-    began = time.monotonic()
     code, out = submit(bed, *GRID, "cluster.jobs=2", "cluster.min_workers=4")
     assert code == 0, out
-    assert time.monotonic() - began < 30
     job, run = head_job(out), run_of(out)
     code, shown = bed.run("status", run, "--scratch", str(bed.scratch))
     assert code == 0
@@ -87,6 +85,63 @@ def test_submit_and_walk_away(bed: Bed) -> None:
     assert ids(bed, run)[0] == job
     wait_for(lambda: not set(ids(bed, run)) & set(bed.jobs()), "an empty queue", 30)
     assert "DONE" in (bed.scratch / run / "head.log").read_text()
+
+
+def wrap(bed: Bed, body: str) -> str:
+    """Write a site that submits by a command of its own; return the arguments that select it.
+
+    SUBMIT in the command is the scheduler's own submit command.
+    """
+    kind, command = ("pbs", "qsub") if isinstance(bed, OpenPbsBed) else ("slurm", "sbatch")
+    path, site = bed.work / "submit", bed.overrides[0].removeprefix("site=")
+    line, environment = bed.command("which", command)
+    own = subprocess.run(line, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+    path.write_text("#!/bin/bash\n" + body.replace("SUBMIT", f'{own} "$@"'))
+    path.chmod(0o755)
+    (bed.work / "conf" / "site").mkdir(parents=True)
+    (bed.work / "conf" / "site" / "wrapped.yaml").write_text(
+        f"defaults: [{site}]\ncommands: {{{kind}: {{submit: {path}}}}}\n"
+    )
+    bed.overrides = ("site=wrapped", *bed.overrides[1:])
+    return f"--config-dir={bed.work / 'conf'}"
+
+
+@on_real_ones
+def test_a_command_that_prints_other_numbers_too(bed: Bed) -> None:
+    noisy = wrap(bed, 'echo "quota: 1234 of 5000 SU are used"\nSUBMIT\necho "news: 4711"\n')
+    code, out = submit(bed, *GRID, "cluster.jobs=2", noisy, wait=True)
+    assert code == 0, out
+    found = set(ids(bed, run_of(out)))
+    assert len(found) == 3
+    assert not {"1234", "4711", "5000"} & {job.partition(".")[0] for job in found}
+    assert ended(bed, run_of(out))["state"] == "DONE"
+    wait_for(lambda: not found & set(bed.jobs()), "an empty queue", 30)
+
+
+@on_real_ones
+@pytest.mark.parametrize("made", [True, False], ids=["made", "not made"])
+def test_a_submission_that_is_killed(bed: Bed, made: bool) -> None:
+    """A job that the scheduler accepted is the run's head; otherwise it is reported as lost."""
+    asked = bed.work / "asked"
+    slow = wrap(bed, ("SUBMIT > /dev/null\n" if made else "") + f"touch {asked}\nsleep 20\n")
+    process = bed.start("submit", *bed.overrides, f"scratch={bed.scratch}", *GRID, "cluster.jobs=1", slow)
+    try:
+        wait_for(asked.exists, "the submission", 60)
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+    (run,) = [path.name for path in bed.scratch.iterdir()]
+    if made:
+        wait_for(lambda: "SUBMITTED" not in bed.run("status", run, "--scratch", str(bed.scratch))[1], "its head", 60)
+        record = ended(bed, run)
+        assert record["state"] == "DONE", record["error"]
+        return
+    shown = bed.run("status", run, "--scratch", str(bed.scratch))[1]
+    assert re.search(rf"^LOST +{run}", shown, re.MULTILINE), shown
+    assert "its head job was never submitted: type hpcml submit again" in shown
+    assert not bed.jobs() or isinstance(bed, OpenPbsBed)
 
 
 @on_real_ones
@@ -152,12 +207,12 @@ class TestAllocation:
         code, out = submit(bed, *ALLOCATION, *GRID, f"cluster.environment.script={bed.work}/broken.sh", wait=True)
         assert code == 1, out
         assert "0 of 4 workers came" in out
-        assert "exit status 3" in out or "exit code 3" in out  # pbsdsh's words, or srun's code
+        assert "exit status 3" in out or "exit code 3" in out  # the wording of pbsdsh, or of srun
 
     def test_outside_of_a_job(self, bed: Bed) -> None:
         code, out = bed.submit(*ALLOCATION, *GRID)
         assert code == 2
-        assert "submit it: hpcml submit" in out
+        assert "use hpcml submit instead of hpcml run" in out
 
 
 @on_real_ones
@@ -175,7 +230,7 @@ class TestAfter:
         assert read(bed, second, "record.json")["started"] > began
         code, out = submit(bed, *GRID, "cluster.jobs=1", f"--after={first}")
         assert code == 0, out
-        assert "is DONE already: nothing to wait for" in out
+        assert "is already DONE: nothing to wait for" in out
 
     @pytest.mark.parametrize(
         ("after", "said"),
@@ -192,7 +247,7 @@ class TestAfter:
         run = run_of(out)
         code, out = submit(bed, *GRID, f"--after={run}")
         assert code == 2, out
-        assert "a follower of it would never start" in out
+        assert "would never start" in out
 
 
 def in_the_queue(bed: Bed, run: str, least: int) -> bool:
@@ -220,10 +275,9 @@ def test_a_head_job_that_is_deleted(bed: Bed, when: str) -> None:
     wait_for(lambda: not set(ids(bed, run)) & set(bed.jobs()), "an empty queue", 60)
     took = time.monotonic() - began
     print(f"{bed.name}: head job deleted {when}: queue empty after {took:.1f} s; {len(ids(bed, run))} jobs")
-    assert took < 20
     record = ended(bed, run, 5)
     assert (record["state"], record["exit_code"]) == ("CANCELLED", 143)
-    time.sleep(3)  # nobody comes later
+    time.sleep(3)  # time for a late job to appear
     assert not set(ids(bed, run)) & set(bed.jobs())
 
 
@@ -246,7 +300,7 @@ def test_a_head_job_whose_walltime_ends(bed: Bed, cluster: str) -> None:
 
 @on_real_ones
 def test_worker_jobs_leave_before_their_walltime(bed: Bed) -> None:
-    """A search of about 100 seconds in two jobs of 60: nothing is lost, and what is computed twice is counted."""
+    """A search of about 100 seconds in two jobs of 60 loses nothing and counts repeated work."""
     args = ("workload.cv=10", "+model.seconds=4", "cluster.jobs=2", "cluster.walltime=60", "cluster.strict=false")
     code, out = bed.submit(*SLOW, *args, "cluster.workers_per_job=1", "cluster.threads=2", timeout=400)
     assert code == 0, out
@@ -254,7 +308,7 @@ def test_worker_jobs_leave_before_their_walltime(bed: Bed) -> None:
     assert (record["state"], record["units_done"]) == ("DONE", 81)
     jobs = record["jobs"]
     assert len(jobs) >= 4
-    left = [entry for entry in jobs if entry["end"] == "let go before its walltime ended"]
+    left = [entry for entry in jobs if entry["end"] == "drained before its walltime ended"]
     assert len(left) >= 2
     assert sum(entry["tasks"] for entry in jobs) - sum(entry["redone"] for entry in jobs) >= 81
     assert all(entry["seconds"] < 66 for entry in jobs)
@@ -263,16 +317,16 @@ def test_worker_jobs_leave_before_their_walltime(bed: Bed) -> None:
 
 @pytest.mark.parametrize("bed", ["slurm"], indirect=True)
 def test_a_unit_that_is_longer_than_a_walltime_ends_the_run(bed: Bed) -> None:
-    """Also an adaptive one, which submits jobs as long as work waits."""
+    """An adaptive run ends as well, although it submits jobs while work waits."""
     args = ("workload.cv=2", "+model.seconds=300", "cluster.jobs=2", "cluster.walltime=40", "cluster.strict=false")
-    code, out = bed.submit(*SLOW, *args, "cluster.adaptive=true", "cluster.replacements=0", timeout=200)
+    code, out = bed.submit(*SLOW, *args, "cluster.adaptive=true", "cluster.max_restarts=0", timeout=200)
     assert code == 1, out
     assert "no task was finished within a job's cluster.walltime=00:00:40, time and again" in out
 
 
 @pytest.mark.parametrize("bed", ["slurm"], indirect=True)
 def test_no_more_is_submitted_than_can_be_paid(bed: Bed) -> None:
-    """Two jobs of two cores and a minute cost 0.067 core-hours; their successors would cost as much again."""
+    """Two jobs of two cores and a minute cost 0.067 core-hours; replacements would double that."""
     args = ("workload.cv=60", "+model.seconds=2", "cluster.jobs=2", "cluster.walltime=60", "cluster.strict=false")
     code, out = bed.submit(*SLOW, *args, "cluster.max_cost=0.07", timeout=400)
     assert code == 1, out

@@ -1,4 +1,4 @@
-"""The testbed itself: an ordinary user's scheduler, which schedules, refuses, kills, and leaves nothing behind."""
+"""Test the Slurm testbed: it schedules, rejects and kills jobs, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.cluster import slurm as testbeds
-from tests.cluster.slurm import NODES, Slurm, available, wait_for
+from tests.cluster.keeper import wait_for
+from tests.cluster.slurm import NODES, Slurm, available
 from tests.conftest import ROOT
 
-# Ignores SIGTERM, and has a child that is no longer one, nor in the job's session: Slurm does not find it.
+# Ignores SIGTERM, and has a detached child in another session, which Slurm does not find.
 STUBBORN = "trap '' TERM; (setsid sleep 601 &); while :; do sleep 0.1; done"
 
 
 def write(slurm: Slurm, *lines: str) -> Path:
-    """Write a job script, in a directory of its own."""
+    """Write a job script into a new directory."""
     script = slurm.make_directory("job-") / "job.sh"
     script.write_text("\n".join(["#!/bin/bash", *lines, ""]))
     return script
@@ -36,7 +37,7 @@ def qsub(slurm: Slurm, script: Path, *options: str) -> str:
 
 
 def fields(slurm: Slurm, job: str) -> dict[str, str]:
-    """Give what Slurm says of a job, also of one that has ended."""
+    """Return Slurm's fields of a job, also of one that has ended."""
     shown = slurm.run("scontrol", "--oneliner", "show", "job", job).stdout
     return dict(re.findall(r"(\S+?)=(\S*)", shown))
 
@@ -46,7 +47,7 @@ def wait_for_state(slurm: Slurm, job: str, state: str) -> None:
 
 
 def marked(directory: Path) -> list[str]:
-    """List all processes that have to do with a testbed's directory, whoever started them."""
+    """Return all processes that refer to a testbed's directory, whichever process started them."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -68,7 +69,7 @@ def commands(slurm: Slurm) -> list[str]:
 
 @pytest.fixture
 def own() -> Iterator[Slurm]:
-    """Give a testbed of one test's own, to break."""
+    """Start a testbed for one test to break."""
     missing = available()
     if missing is not None:
         pytest.skip(missing)
@@ -85,9 +86,9 @@ def test_all_is_an_ordinary_users(slurm: Slurm) -> None:
     wait_for_state(slurm, job, "COMPLETED")
     uid, *caps, answer = (script.parent / "out").read_text().splitlines()
     assert uid == str(slurm.uid) != "0"
-    assert answer == "42"  # the interpreter may be where only root may look
+    assert answer == "42"  # the interpreter may be in a directory of root's
     if os.geteuid() == 0:
-        may = [f"{1 << 2:016x}"] * 2  # CAP_DAC_READ_SEARCH and nothing else
+        may = [f"{1 << 2:016x}"] * 2  # CAP_DAC_READ_SEARCH and no other capability
     else:
         may = re.findall(r"Cap(?:Eff|Amb):\t(\w+)", Path("/proc/self/status").read_text())
     assert caps == [f"CapEff:\t{may[0]}", f"CapAmb:\t{may[1]}"]
@@ -132,7 +133,7 @@ def test_qsub(slurm: Slurm) -> None:
     assert re.search(r"\texec_host = n[12]/1\n", shown)
     (script.parent / "go").touch()
     wait_for_state(slurm, job, "COMPLETED")
-    # spank_pbs says the job's name and queue only
+    # spank_pbs sets the job's name and queue only.
     assert (script.parent / f"job.sh.o{job}").read_text() == f"{job} hello express {script.parent}\n"
     assert (script.parent / f"job.sh.e{job}").read_text() == ""
     assert "\tjob_state = C\n" in slurm.run("qstat", "-f", job).stdout
@@ -157,7 +158,8 @@ def test_what_is_over_a_limit_is_refused(slurm: Slurm, directive: str, said: str
     pbs = directive.startswith("#PBS")
     done = slurm.run("qsub" if pbs else "sbatch", script.name, cwd=script.parent, check=False)
     assert done.returncode == 1
-    assert said in (done.stdout if pbs else done.stderr)  # qsub is a wrapper, and says all on stdout
+    # The wrapper qsub prints all messages on stdout.
+    assert said in (done.stdout if pbs else done.stderr)
 
 
 def test_memory_over_the_limit_is_killed(slurm: Slurm) -> None:
@@ -197,7 +199,7 @@ def test_two_side_by_side_and_one_stops(slurm: Slurm, own: Slurm) -> None:
     wait_for(lambda: commands(own).count("sleep 601") == 2, "the jobs' children")
     own.run("scancel", others[0])
     wait_for(lambda: own.jobs() == others[1:], "the end of a job that must be killed")
-    assert commands(own).count("sleep 601") == 2  # this is what is hard about leaving nothing behind
+    assert commands(own).count("sleep 601") == 2  # a detached child, which is hard to find
     own.stop()
     assert marked(own.directory) == []
     assert not own.directory.exists()

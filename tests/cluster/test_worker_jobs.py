@@ -1,76 +1,33 @@
-"""Runs in worker jobs of real schedulers: they compute what a local run does, tell the truth, and leave nothing."""
+"""Test runs in worker jobs of real schedulers: results, records and cleanup."""
 
 from __future__ import annotations
 
 import json
 import re
-import signal
 import socket
 import ssl
 import subprocess
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.cluster.beds import Bed, SlurmBed
-from tests.cluster.slurm import Slurm, wait_for
-
-SLOW = ("model=custom", "model._target_=mine.Slow", "workload.grid={c: [0, 1, 2, 3, 4, 5, 6, 7]}", "workload.cv=5")
-
+from tests.cluster.beds import Bed, ids
+from tests.cluster.slurm import Slurm
 
 everywhere = pytest.mark.parametrize("bed", ["slurm", "pbs", "openpbs", "openpbs-flat"], indirect=True)
 on_real_ones = pytest.mark.parametrize("bed", ["slurm", "openpbs"], indirect=True)
 
 
-def end(process: subprocess.Popen[str], timeout: int = 60) -> str:
-    try:
-        out, _ = process.communicate(timeout=timeout)
-    except BaseException:
-        process.kill()
-        raise
-    return out
-
-
-@pytest.fixture
-def slow_run(bed: Bed) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a run that takes long, and come back when it computes."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*args: str, done: int = 2) -> subprocess.Popen[str]:
-        process = bed.start("run", *bed.overrides, f"scratch={bed.scratch}", "cluster.jobs=2", *SLOW, *args)
-        started.append(process)
-
-        def computing() -> bool:
-            assert process.poll() is None, process.communicate()[0]
-            found = list(bed.scratch.glob("*/progress.json"))
-            return bool(found) and json.loads(max(found).read_text())["done"] >= done
-
-        wait_for(computing, "finished units", 90)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
 def greeted(host: str, port: int, context: ssl.SSLContext) -> bool:
-    """Tell whether a Dask server says anything to somebody without a certificate."""
+    """Return whether a Dask server answers a client without a certificate."""
     try:
         with socket.create_connection((host, port), timeout=10) as plain, context.wrap_socket(plain) as stranger:
             stranger.sendall(b"x" * 64)
             return stranger.recv(64) != b""
     except OSError:
         return False
-
-
-def ids(bed: Bed) -> list[str]:
-    return [entry["id"] for entry in bed.last("ledger.jsonl") if entry["event"] == "submitted"]
 
 
 @everywhere
@@ -101,22 +58,20 @@ def test_a_run_in_two_jobs_computes_what_a_local_one_does(bed: Bed) -> None:
 @on_real_ones
 class TestCannotStart:
     def refused(self, bed: Bed, *args: str) -> str:
-        began = time.monotonic()
         code, out = bed.submit("cluster.jobs=2", "cluster.strict=false", *args)
         assert code == 1, out
-        assert time.monotonic() - began < 60
         assert bed.last("record.json")["state"] == "FAILED"
         assert "Traceback" not in out
         return out
 
     def test_unknown_queue(self, bed: Bed) -> None:
         out = self.refused(bed, "cluster.queue=nosuch")
-        assert "the first worker job was refused: there is no such queue" in out
+        assert "the first worker job was rejected: there is no such queue" in out
         assert "cluster.queue" in out
 
     def test_walltime_over_the_limit(self, bed: Bed) -> None:
         out = self.refused(bed, "cluster.walltime=99:00:00")
-        assert "the first worker job was refused" in out
+        assert "the first worker job was rejected" in out
         assert "cluster.walltime" in out
 
     def test_an_interface_that_is_not_there(self, bed: Bed) -> None:
@@ -128,7 +83,7 @@ class TestCannotStart:
         out = self.refused(bed, "cluster.environment.venv=/no/such/venv")
         assert "a command of the job was not found" in out
         assert "/no/such/venv/bin/python: No such file or directory" in out
-        assert "check cluster.environment" in out
+        assert "check the modules and venv in cluster.environment" in out
 
     def test_another_environment_on_the_node(self, bed: Bed) -> None:
         fake = bed.work / "fake"
@@ -147,96 +102,8 @@ class TestCannotStart:
 def test_a_job_that_can_never_run(bed: Bed) -> None:
     code, out = bed.submit("cluster.mem=40GB", "cluster.strict=false")
     assert code == 1
-    assert "can never run: it asks for mem=40gb" in out
+    assert "can never run: it requests mem=40gb" in out
     assert "the scheduler's own words: Can Never Run" in out
-
-
-@on_real_ones
-def test_a_worker_job_that_is_deleted_is_replaced(bed: Bed, slow_run: Callable[..., subprocess.Popen[str]]) -> None:
-    process = slow_run("workload.cv=20")
-    victim = ids(bed)[0]
-    bed.delete(victim)
-    out = end(process, 120)
-    assert process.returncode == 0, out
-    record = bed.last("record.json")
-    assert (record["state"], record["units_done"]) == ("DONE", 161)
-    log = (max(bed.scratch.iterdir()) / "hpcml.log").read_text()
-    assert len(record["jobs"]) == 3, "\n".join(line for line in log.splitlines() if "hpcml." in line)
-    (lost,) = [job for job in record["jobs"] if job["id"] == victim]
-    assert "deleted" in lost["end"]
-
-
-@pytest.mark.parametrize("bed", ["openpbs"], indirect=True)
-def test_a_fit_that_takes_more_memory_than_there_is(bed: Bed) -> None:
-    args = ("model=custom", "model._target_=mine.Greedy", "workload.grid={c: [0]}", "workload.cv=2")
-    code, out = bed.submit("cluster.jobs=1", "cluster.replacements=1", *args)
-    assert code == 1, out
-    assert "memory" in out or "died" in out
-
-
-@pytest.mark.parametrize(
-    ("bed", "number"),
-    [("slurm", signal.SIGINT), ("openpbs", signal.SIGTERM), ("openpbs", signal.SIGINT)],
-    indirect=["bed"],
-)
-def test_a_signal_deletes_running_and_queued_jobs(
-    bed: Bed, slow_run: Callable[..., subprocess.Popen[str]], number: signal.Signals
-) -> None:
-    process = slow_run("cluster.jobs=8", "workload.cv=50")
-    assert len(bed.jobs()) >= 5
-    process.send_signal(number)
-    began = time.monotonic()
-    out = end(process)
-    assert process.returncode == 128 + number, out
-    assert not set(ids(bed)) & set(bed.jobs())  # confirmed before it ended
-    assert time.monotonic() - began < 45
-    record = bed.last("record.json")
-    assert record["state"] == "CANCELLED"
-    assert (max(bed.scratch.iterdir()) / "tables" / "fits.parquet").exists()
-
-
-@on_real_ones
-def test_a_head_that_is_killed_leaves_nothing_that_burns(
-    bed: Bed, slow_run: Callable[..., subprocess.Popen[str]]
-) -> None:
-    process = slow_run("cluster.jobs=8", "workload.cv=50")
-    assert len(bed.jobs()) >= 5
-    process.kill()
-    process.wait()
-    began = time.monotonic()
-    wait_for(lambda: not bed.jobs(), "an empty queue", 90)
-    print(f"{bed.name}: empty after {time.monotonic() - began:.0f} s")
-    logs = [path.read_text() for path in (max(bed.scratch.iterdir()) / "jobs").glob("*.log")]
-    assert any("no head answers at tls://" in text for text in logs)  # those that were queued
-    code, out = bed.run("list", "--scratch", str(bed.scratch))
-    assert code == 0
-    assert "LOST" in out
-
-
-@pytest.mark.parametrize("bed", ["slurm"], indirect=True)
-def test_a_node_that_dies(bed: SlurmBed, slow_run: Callable[..., subprocess.Popen[str]]) -> None:
-    process = slow_run("cluster.ncpus=4", "cluster.mem=5500MB")  # a node each
-    bed.slurm.kill_node("n1")
-    try:
-        out = end(process, 120)
-    finally:
-        bed.slurm.start_node("n1")
-    assert process.returncode == 0, out
-    assert bed.last("record.json")["units_done"] == 41
-
-
-@pytest.mark.parametrize("bed", ["slurm"], indirect=True)
-def test_a_scheduler_that_is_away_for_a_while(bed: SlurmBed, slow_run: Callable[..., subprocess.Popen[str]]) -> None:
-    process = slow_run()
-    bed.slurm.stop_controller()
-    try:
-        time.sleep(5)
-        assert process.poll() is None
-    finally:
-        bed.slurm.start_controller()
-    out = end(process, 120)
-    assert process.returncode == 0, out
-    assert bed.last("record.json")["state"] == "DONE"
 
 
 @on_real_ones
@@ -259,16 +126,17 @@ def test_workers_have_the_threads_that_were_asked_for(bed: Bed) -> None:
 def test_adaptive_jobs_come_with_the_work_and_go_without_it(
     bed: Bed, slow_run: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """Much work, then one long fit: the last of a grid, on one worker, while the others have nothing to do."""
+    """Many tasks, then one long fit on one worker while the others are idle."""
     code, out = bed.submit(
-        "cluster.jobs=3", "cluster.adaptive=true", "cluster.hold=00:00:03", "model=custom", "model._target_=mine.Slow",
+        "cluster.jobs=3", "cluster.adaptive=true", "cluster.idle_timeout=00:00:03", "model=custom",
+        "model._target_=mine.Slow",
         "workload.grid={seconds: [0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 15]}", "workload.cv=2",
         "workload.refit=false",
     )  # fmt: skip
     assert code == 0, out
     record = bed.last("record.json")
     assert (record["state"], record["units_done"]) == ("DONE", 22)
-    assert len(record["jobs"]) == 3  # no more than were asked for: nothing flapped
+    assert len(record["jobs"]) == 3  # no more than requested, so jobs do not flap
     log = (max(bed.scratch.iterdir()) / "hpcml.log").read_text()
     assert "more worker jobs" in log
     assert "has been idle, and goes" in log
@@ -281,7 +149,7 @@ class TestClosedToStrangers:
         run = max(bed.scratch.iterdir())
         host, port = json.loads((run / "orders.json").read_text())["scheduler"].rpartition("/")[2].split(":")
         assert host != "0.0.0.0"
-        if bed.name.startswith("slurm"):  # the others' network is not this host's
+        if bed.name.startswith("slurm"):  # the network of the others is separate
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             assert not greeted(host, int(port), context)

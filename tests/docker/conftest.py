@@ -1,4 +1,4 @@
-"""Both testbeds, each up from its first test to its last; a failing test shows the logs of the one it used."""
+"""Start both testbeds, each from its first test to its last; a failing test shows its logs."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def _give(scheduler: str) -> Iterator[Testbed]:
 
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[Testbed]:
-    """Give the Slurm of docker/slurm."""
+    """Start the Slurm of docker/slurm."""
     yield from _give("slurm")
 
 
 @pytest.fixture(scope="session")
 def pbs() -> Iterator[Testbed]:
-    """Give the OpenPBS of docker/pbs."""
+    """Start the OpenPBS of docker/pbs."""
     yield from _give("pbs")
 
 
 @pytest.fixture(scope="session", params=["slurm", "pbs"])
 def testbed(request: pytest.FixtureRequest) -> Testbed:
-    """Give one, then the other."""
+    """Yield one testbed, then the other."""
     given: Testbed = request.getfixturevalue(request.param)
     return given
 

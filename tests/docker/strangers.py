@@ -1,7 +1,7 @@
-"""What somebody without a certificate gets from the servers of a run; it is sent to a container and run there.
+"""Probe the servers of a run without its certificate; this file runs in a container.
 
-``python - SCHEDULER DASHBOARD ADDRESS...``: prints JSON. It asks a Dask scheduler of its own as well, which is open to
-everybody: whoever gets nothing from that one has not asked properly.
+``python - SCHEDULER DASHBOARD ADDRESS...`` prints JSON. It also probes a Dask scheduler without
+TLS, to prove that the probes work: an open server has to answer them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PATIENCE = 4
 
 
 def greeting(address: str, *, encrypted: bool) -> str:
-    """Tell what a server says to who connects: nothing, or its words; "not reached" if there is no server."""
+    """Return the first bytes of a server, "nothing", or "not reached" if no server is there."""
     host, port = address.rsplit(":", 1)
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -29,21 +29,23 @@ def greeting(address: str, *, encrypted: bool) -> str:
         return "not reached"
     try:
         with connection, context.wrap_socket(connection) if encrypted else connection as stranger:
-            # a Dask server without TLS greets whoever connects, so wait for that before saying anything
+            # A Dask server without TLS greets every client, so wait for that before sending
+            # anything.
             stranger.settimeout(PATIENCE / 2)
             try:
                 said = stranger.recv(4096)
             except TimeoutError:
                 stranger.sendall(b"\0" * 64)
                 said = stranger.recv(4096)
-            # a TLS server that is spoken to in the clear may say that it does not understand: an alert, type 21
+            # A TLS server may answer plain text with an alert, type 21.
             return "nothing" if not said or said[:1] == b"\x15" else f"{said!r}"
-    except OSError:  # a TLS alert or a reset, or silence
+    except OSError:
+        # Raised on a TLS alert, a reset or a timeout.
         return "nothing"
 
 
 class Trusting(Security):  # type: ignore[misc]  # distributed has no types
-    """Believes every server, and shows a certificate of its own or none: only the server is left to refuse it."""
+    """Accept every server, with a foreign certificate or none, so that only servers can reject."""
 
     def __init__(self, own: Security | None) -> None:
         super().__init__(require_encryption=True)
@@ -52,12 +54,12 @@ class Trusting(Security):  # type: ignore[misc]  # distributed has no types
         self._context.check_hostname, self._context.verify_mode = False, ssl.CERT_NONE
 
     def get_connection_args(self, role: str) -> dict[str, object]:
-        """Give what connections are made with."""
+        """Return the arguments of connections."""
         return {"ssl_context": self._context, "require_encryption": True}
 
 
 async def connected(address: str, security: Security | None) -> str:
-    """Tell how a Dask client fares."""
+    """Return the result of connecting as a Dask client."""
     try:
         async with Client(address, security=security, timeout=PATIENCE, asynchronous=True) as client:
             return f"connected: {client}"
@@ -66,7 +68,7 @@ async def connected(address: str, security: Security | None) -> str:
 
 
 async def main(scheduler: str, dashboard: str, *addresses: str) -> None:
-    """Ask all of them at once."""
+    """Probe all servers at once."""
     asked = {
         f"{how} {address}": asyncio.to_thread(greeting, address, encrypted=how == "tls")
         for address in addresses

@@ -1,4 +1,4 @@
-"""The testbeds of docker/ are what their site files say, and run, limit, refuse and delete an ordinary user's jobs."""
+"""Test that the testbeds of docker/ match their site files and run, limit and delete jobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.docker.testbed import NODES, Testbed, docker
 
 SMALL = "#PBS -l select=1:ncpus=1:mem=500mb"
-# more than the limit of a job of 300 MB, in steps, so that polling sees it
+# Allocate more than the limit of a job of 300 MB, in steps, so that polling notices it.
 GREEDY = """
 import time
 held = []
@@ -23,7 +23,7 @@ time.sleep(120)
 
 @contextlib.contextmanager
 def submitted(testbed: Testbed, *lines: str) -> Iterator[str]:
-    """A job that is gone afterwards, whatever happens."""
+    """Submit a job and delete it afterwards."""
     job = testbed.qsub(testbed.make_directory(), *lines)
     try:
         yield job
@@ -40,7 +40,7 @@ def test_hello(testbed: Testbed) -> None:
     directory = testbed.make_directory()
     lines = ["#PBS -l walltime=00:01:00", SMALL, f"cd {directory}", "id -un > who", "hostname > where", "pwd"]
     job = testbed.qsub(directory, *lines, "hpcml --version > version")
-    assert testbed.finished(job).get("Exit_status", "0") == "0"  # Slurm's qstat tells none
+    assert testbed.finished(job).get("Exit_status", "0") == "0"  # Slurm's qstat has no Exit_status
     assert testbed.read(directory / "who") == "hpcuser\n"
     assert testbed.read(directory / "where").strip() in NODES
     assert testbed.read(directory / "version") == testbed.run("hpcml", "--version").stdout
@@ -163,7 +163,8 @@ def test_openpbs_has_the_resources_of_gadi(pbs: Testbed, form: str) -> None:
     assert said["project"] == "ab12"
 
 
-# It compares with what all nodes have together: what only each node alone is too small for is "Not Running", for ever.
+# PBS compares a request with the sum over all nodes. A job that only exceeds each single node stays
+# "Not Running" indefinitely.
 @pytest.mark.parametrize("resource", ["jobfs=21gb", "mem=13gb", "ngpus=1"])
 def test_openpbs_knows_what_it_can_never_give(pbs: Testbed, resource: str) -> None:
     with submitted(pbs, f"#PBS -l select=1:ncpus=1:{resource}", "true") as job:

@@ -1,4 +1,4 @@
-"""The testbeds of docker/: bringing one up and down, and what a test does in it."""
+"""Start, use and stop the testbeds of docker/."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ ROOT = Path(__file__).parent.parent.parent
 HOSTS = ("login", "node1", "node2")
 NODES = HOSTS[1:]
 BASE = "debian:bookworm-slim"
-# As it was before a test's own HOME hides the user's Docker contexts and plugins.
+# Copied before a test's own HOME hides the user's Docker contexts and plugins.
 ENVIRONMENT = dict(os.environ)
-# For work on the testbeds and on what runs in them: HPCML_TESTBEDS=keep lets them stay, and finds them again.
+# For development: HPCML_TESTBEDS=keep leaves the testbeds running and reuses them.
 KEEP = ENVIRONMENT.get("HPCML_TESTBEDS") == "keep"
 
 
@@ -32,7 +32,7 @@ def docker(
     done = subprocess.run(
         ["docker", *arguments],
         env=ENVIRONMENT,
-        input=data or b"",  # never the terminal's
+        input=data or b"",  # never read the terminal
         capture_output=True,
         timeout=timeout,
         check=False,
@@ -43,7 +43,7 @@ def docker(
 
 @functools.cache
 def compose_command() -> str | None:
-    """Tell how Docker Compose is called here, None if there is none."""
+    """Return the command of Docker Compose on this machine, or None."""
     if docker("compose", "version", check=False).returncode == 0:
         return "docker compose"
     return shutil.which("docker-compose")
@@ -51,7 +51,7 @@ def compose_command() -> str | None:
 
 @functools.cache
 def missing(scheduler: str) -> str | None:
-    """Say what a testbed lacks, and how to get it; None if nothing is missing."""
+    """Return the missing requirements of a testbed and how to install them, or None."""
     try:
         import pytest_docker  # noqa: F401
     except ModuleNotFoundError:
@@ -80,19 +80,21 @@ def missing(scheduler: str) -> str | None:
 
 
 class Testbed:
-    """Containers that are up: a login host, with the scheduler's daemons, and two nodes; they share /home and /scratch.
+    """Running containers: a login host with the scheduler's daemons, and two nodes.
+
+    All of them share /home and /scratch.
 
     Attributes
     ----------
     scheduler
-        "slurm" or "pbs"
+        "slurm" or "pbs".
     project
-        compose's name of it; its network is the project's `default`
+        Its Compose project; its network is the project's `default`.
     containers
-        the container id of each host
+        The container id of each host.
     """
 
-    __test__ = False  # no class of tests, whatever its name begins with
+    __test__ = False  # not a test class, despite its name
     user = "hpcuser"
     home = PurePosixPath("/home/hpcuser")
     scratch = PurePosixPath("/scratch/hpcuser")
@@ -111,9 +113,10 @@ class Testbed:
         cwd: PurePosixPath | str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> list[str]:
-        """Make the arguments for docker that run a command in a login shell of the user's.
+        """Return the docker arguments that run a command in a login shell of the user.
 
-        A signal to that docker does not reach the command; end it by its process id in the container.
+        A signal to that docker process does not reach the command; stop it by its process id in the
+        container.
         """
         name = user or self.user
         variables = {"USER": name, "LOGNAME": name, "LANG": "C.UTF-8", **(env or {})}
@@ -141,7 +144,7 @@ class Testbed:
         cwd: PurePosixPath | str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command as the ordinary user on the login host, in the user's home, unless told otherwise."""
+        """Run a command as the ordinary user on the login host, by default in the user's home."""
         arguments = self.command(*command, host=host, user=user, cwd=cwd, env=env)
         done = docker(*arguments, timeout=timeout, check=False, data=data)
         said = subprocess.CompletedProcess(
@@ -151,11 +154,11 @@ class Testbed:
         return said
 
     def make_directory(self) -> PurePosixPath:
-        """Make a new directory of the user's on the shared scratch."""
+        """Make a new directory on the shared scratch, owned by the user."""
         return PurePosixPath(self.run("mktemp", "-d", "-p", str(self.scratch)).stdout.strip())
 
     def write(self, path: PurePosixPath, text: str) -> None:
-        """Write a file of the user's."""
+        """Write a file that the user owns."""
         self.run("sh", "-c", 'cat > "$1"', "sh", str(path), data=text.encode())
 
     def read(self, path: PurePosixPath) -> str:
@@ -163,75 +166,79 @@ class Testbed:
         return self.run("cat", str(path)).stdout
 
     def put(self, source: Path, directory: PurePosixPath) -> None:
-        """Copy a file or directory of this machine into a directory there, for the user."""
+        """Copy a file or directory of this machine into a directory of the testbed.
+
+        The user owns the copy.
+        """
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as archive:
             archive.add(source, arcname=source.name)
         self.run("tar", "-xf", "-", "--no-same-owner", cwd=directory, data=packed.getvalue())
 
     def get(self, source: PurePosixPath, directory: Path) -> Path:
-        """Copy a file or directory from there into a directory of this machine."""
+        """Copy a file or directory of the testbed into a directory of this machine."""
         packed = docker(*self.command("tar", "-cf", "-", source.name, cwd=source.parent)).stdout
         with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
             archive.extractall(directory, filter="data")
         return directory / source.name
 
     def qsub(self, directory: PurePosixPath, *lines: str, options: tuple[str, ...] = ()) -> str:
-        """Submit a script of these lines from a directory; give the job's id."""
+        """Submit a script of these lines from a directory; return the job's id."""
         self.write(directory / "job.sh", "\n".join(["#!/bin/bash", *lines, ""]))
         return self.run("qsub", *options, "job.sh", cwd=directory).stdout.strip()
 
     def qstat(self, job: str) -> dict[str, str]:
-        """Tell what qstat says of a job, finished or not; nothing where it knows none of that id."""
+        """Return qstat's fields of a job, finished or not; empty for an unknown id."""
         history = ["-x"] if self.scheduler == "pbs" else []
         said = self.run("qstat", *history, "-f", job, check=False).stdout
-        # OpenPBS breaks lines, and begins the rest with a tab; Slurm begins all with one
+        # OpenPBS breaks lines and starts each continuation with a tab; Slurm starts every line with
+        # one.
         unbroken = said.replace("\n\t", "") if self.scheduler == "pbs" else said
         return dict(re.findall(r"^\s+(\S+) = (.*)$", unbroken, flags=re.MULTILINE))
 
     def jobs(self) -> list[str]:
-        """List the ids of all jobs that are queued, run, or are just being ended."""
+        """Return the ids of all jobs that are queued, running or completing."""
         if self.scheduler == "slurm":
             return self.run("squeue", "--noheader", "--format=%i").stdout.split()
         return re.findall(r"^(\d+\S*)", self.run("qstat").stdout, flags=re.MULTILINE)
 
     def finished(self, job: str, seconds: float = 120) -> dict[str, str]:
-        """Wait until a job is over; tell what qstat says of it then."""
+        """Wait until a job has ended; return qstat's fields of it."""
         self.wait_for(lambda: self.qstat(job).get("job_state") in ("C", "F"), f"the end of job {job}", seconds)
         return self.qstat(job)
 
     def ready(self) -> bool:
-        """Tell whether the scheduler answers, and both nodes with it."""
+        """Return whether the scheduler and both nodes answer."""
         return self.run("testbed", "ready", user="root", check=False).returncode == 0
 
     def stop_controller(self) -> None:
-        """Stop the scheduler's daemons; what runs on nodes goes on."""
+        """Stop the scheduler's daemons; jobs keep running."""
         self.run("testbed", "stop", user="root")
 
     def start_controller(self) -> None:
-        """Start them again; come back when both nodes answer."""
+        """Start the scheduler's daemons; return when both nodes answer."""
         self.run("testbed", "start", user="root")
         self.wait_for(self.ready, "the scheduler")
 
     def kill_node(self, name: str) -> None:
-        """End a node and all that runs on it, as if it lost power."""
+        """Kill a node and all its processes, as a power loss would."""
         self._addresses[name] = self.address(name)
         docker("kill", self.containers[name])
 
     def start_node(self, name: str) -> None:
-        """Start a node that was killed; come back when both answer."""
+        """Start a node that was killed; return when both answer."""
         docker("start", self.containers[name])
-        # Docker gives it the one that is free; OpenPBS would not know it by another
+        # Docker assigns a free address; OpenPBS would not recognize the node by another.
         assert self.address(name) == self._addresses[name], f"{name}'s address went to another container meanwhile"
         self.wait_for(self.ready, name)
 
     def address(self, host: str) -> str:
-        """Tell a host's address on the testbed's network."""
+        """Return a host's address on the testbed's network."""
         form = "--format={{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
         return docker("inspect", form, self.containers[host]).stdout.decode().strip()
 
     def logs(self, lines: int = 60) -> str:
-        """Give the ends of all hosts' logs."""
+        """Return the last lines of all hosts' logs."""
         ends = []
         for host, container in self.containers.items():
             done = docker("logs", f"--tail={lines}", container, check=False)
@@ -239,7 +246,7 @@ class Testbed:
         return "\n".join(ends)
 
     def wait_for(self, condition: Callable[[], object], what: str, seconds: float = 120) -> None:
-        """Wait until something is so."""
+        """Wait until a condition holds."""
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"waited in vain for {what}"
@@ -248,7 +255,7 @@ class Testbed:
 
 @contextlib.contextmanager
 def up(scheduler: str) -> Iterator[Testbed]:
-    """Build and start a testbed; give it when both nodes answer, and remove all but its image afterwards."""
+    """Build and start a testbed; yield it when both nodes answer, and remove all but its image."""
     from pytest_docker.plugin import get_docker_services
 
     file = ROOT / "docker" / scheduler / "compose.yaml"
@@ -259,9 +266,9 @@ def up(scheduler: str) -> Iterator[Testbed]:
     down = "down -v --timeout 1"
     subprocess.run([sys.executable, ROOT / "docker/prepare.py"], env=ENVIRONMENT, check=True)
     try:
-        # Not up --wait: docker-compose 1.29, which Debian 12 has, cannot
+        # docker-compose 1.29 of Debian 12 does not support up --wait.
         with get_docker_services(compose, str(file), project, ["build", "up -d"], []):
-            # --all: one whose daemon did not start has a log that says why
+            # With --all, since the log of a daemon that did not start has the reason.
             listing = {host: _words([*words, "ps", *_all(compose), "-q", host]) for host in HOSTS}
             testbed = Testbed(scheduler, project, {host: ids[0] for host, ids in listing.items()})
             try:
@@ -275,7 +282,8 @@ def up(scheduler: str) -> Iterator[Testbed]:
 
 
 def _all(compose: str) -> list[str]:
-    return ["--all"] if compose == "docker compose" else []  # the old one lists stopped ones anyway with -q
+    # docker-compose 1.29 lists stopped containers with -q anyway.
+    return ["--all"] if compose == "docker compose" else []
 
 
 def _words(command: list[str]) -> list[str]:

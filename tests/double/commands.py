@@ -1,4 +1,4 @@
-"""The commands: qsub, qstat, qdel, pbsnodes. Each is one short process, as the real ones are."""
+"""The commands qsub, qstat, qdel and pbsnodes. Each call is a short process, as in OpenPBS."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _HISTORY = "use -x or -H to obtain historical job information"
 
 
 def main() -> NoReturn:
-    """Be the command that the first argument names."""
+    """Run the command named by the first argument."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     name, *words = sys.argv[1:]
@@ -64,7 +64,7 @@ def _now() -> int:
 
 
 def _no_server(data: Data, program: str, server: str = "") -> tuple[int, int] | None:
-    """Complain that the server can't be reached: PBS's error number, and the exit code of qsub and qdel."""
+    """Print that the server is unreachable, with PBS's error number and exit code."""
     ours = data["settings"]["server"]
     asked = server or os.environ.get("PBS_SERVER", "") or ours
     if asked.partition(":")[0] not in (ours, data["settings"]["host"]):
@@ -107,10 +107,10 @@ def _qsub(state: State, data: Data, words: list[str]) -> int:
             try:
                 job, refusal = qsub.enter(changed, request, variables, directory, _now()), None
             except qsub.RefusedError as error:
-                refusal = error  # the number that it took is gone all the same
+                refusal = error  # The number that it used is lost.
             else:
                 spooled = state.path("scripts", f"{job['id']}.SC")
-                if script:  # an empty one never gets to the node, where it is then not found
+                if script:  # An empty script never reaches the node and is then missing there.
                     spooled.write_bytes(script)
                     spooled.chmod(0o700)
         if refusal:
@@ -185,7 +185,7 @@ def _qstat(state: State, data: Data, words: list[str]) -> int:
 
 
 class _Printer:
-    """Prints jobs, one operand of qstat after the other."""
+    """Prints jobs for the operands of qstat, in order."""
 
     def __init__(self, full: bool, as_json: bool) -> None:
         self.full, self.as_json = full, as_json
@@ -195,12 +195,12 @@ class _Printer:
 
     def show(self, jobs: list[Data]) -> None:
         if self.as_json:
-            if jobs and self._jobs is None:  # of several operands PBS prints the first that it finds, and no more
+            if jobs and self._jobs is None:  # PBS prints only the first that it finds.
                 self._jobs = {job["id"]: job_json(attributes(job)) for job in jobs}
         elif self.full:
             self._out += "".join(job_text(job["id"], attributes(job)) for job in jobs)
         elif jobs:
-            # the header comes with the first operand, or never
+            # The header is printed with the first operand, or never.
             self._out += ("" if self._asked else HEADER) + "".join(job_row(job["id"], job) for job in jobs)
         self._asked = True
 
@@ -212,7 +212,7 @@ class _Printer:
 
 
 def _show(data: Data, operand: str, history: bool, printer: _Printer) -> int:
-    """Show one operand: a job, a queue, or all. Give the exit code."""
+    """Print one operand, a job, a queue or all jobs, and return the exit code."""
     server = data["settings"]["server"]
     job_id, at = operand, ""
     if operand[:1].isdigit():
@@ -247,7 +247,7 @@ def _show(data: Data, operand: str, history: bool, printer: _Printer) -> int:
 
 
 def _job_id(data: Data, text: str) -> tuple[str, str] | None:
-    """Complete a job's id; with the server it is to be asked of. None: it is none."""
+    """Return the full job id and its server; None if the text is not a job id."""
     match = re.fullmatch(r"(\d+)(\.[\w.-]+)?(@[\w.-]+)?", text, re.ASCII)
     server = data["settings"]["server"]
     if match is None or (match[2] or f".{server}")[1:] not in (server, data["settings"]["host"]):
@@ -256,7 +256,7 @@ def _job_id(data: Data, text: str) -> tuple[str, str] | None:
 
 
 def _print(data: Data, text: str) -> None:
-    """Print it, as spoilt as a test wants it."""
+    """Print output, corrupted as the test requests."""
     spoilt = text.encode(errors="surrogateescape")
     if data["settings"]["garble"] == "cut":
         spoilt = spoilt[: len(spoilt) // 2]
@@ -300,7 +300,7 @@ def _qdel(state: State, data: Data, words: list[str]) -> int:
 
 
 def _delete_all(data: Data, ids: list[str], *, force: bool, erase: bool) -> int:
-    # when it knows none of them, the server refuses the whole list with the first
+    # If the server knows none of the ids, it rejects the whole list with the first.
     known = [job_id for job_id in ids if job_id in data["jobs"]]
     code = 0
     for job_id in ids if known else ids[:1]:
@@ -327,7 +327,7 @@ def _delete_all(data: Data, ids: list[str], *, force: bool, erase: bool) -> int:
 
 
 def _delete(data: Data, job: Data, *, force: bool) -> None:
-    """Delete one; a job that runs is left to the daemon to end."""
+    """Delete a job; the daemon ends it if it runs."""
     attrs, now = job["attrs"], _now()
     if attrs["job_state"] in "RE":
         if not job["delete"]:
@@ -338,7 +338,7 @@ def _delete(data: Data, job: Data, *, force: bool) -> None:
     if attrs.get("comment"):
         attrs["comment"] += " and terminated"
     job["delete"] = "term"
-    finish(job, now, 91)  # what depends on it stays held for ever, as with the real one
+    finish(job, now, 91)  # Jobs that depend on it stay held, as in OpenPBS.
 
 
 # --- pbsnodes ---
@@ -387,7 +387,7 @@ def _node(name: str, node: Data, data: Data) -> Data:
 
 
 def node_assigned(name: str, data: Data) -> dict[str, int]:
-    """Sum up what the jobs on a node have: cores, and sizes in kb."""
+    """Sum the cores and sizes (in KB) of the jobs on a node."""
     found: dict[str, int] = {}
     for job in data["jobs"].values():
         for resource, value in job.get("assigned", {}).get(name, {}).items():

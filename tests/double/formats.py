@@ -1,4 +1,4 @@
-"""How OpenPBS writes: qstat's text and JSON, sizes and times. Ported from its C sources, oddities included."""
+"""Text and JSON output of OpenPBS, sizes and times, ported from its C sources with their quirks."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Attribute = tuple[str, str | None, str]
 
 SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
 _LINE = 78  # CHAR_LINE_LIMIT
-_STRINGS = {"Job_Name", "project", "Account_Name"}  # all other values are parsed as JSON if they can be
+_STRINGS = {"Job_Name", "project", "Account_Name"}  # Others are parsed as JSON if possible.
 
 
 # --- values ---
 
 
 def read_size(text: str) -> tuple[int, str]:
-    """Parse a size into its number and unit, as to_size does; sizes in words are taken as bytes.
+    """Parse a size into number and unit, as to_size does; sizes in words count as bytes.
 
     >>> read_size("1GB"), read_size("7"), read_size("500m")
     ((1, 'g'), (7, ''), (500, 'm'))
@@ -47,7 +47,7 @@ def size_kb(text: str) -> int:
 
 
 def exact_size(number: int) -> str:
-    """Write bytes in the largest unit that loses nothing, as the scheduler's comments do.
+    """Render bytes in the largest exact unit, as the scheduler's comments do.
 
     >>> exact_size(12 << 30), exact_size(1536 << 20), exact_size(0)
     ('12gb', '1536mb', '0kb')
@@ -59,7 +59,7 @@ def exact_size(number: int) -> str:
 
 
 def add_sizes(one: str, other: str) -> str:
-    """Add as set_size does: in the smaller unit of the two."""
+    """Add sizes as set_size does, in the smaller of the two units."""
     (a, a_unit), (b, b_unit) = read_size(one), read_size(other)
     unit = min(a_unit, b_unit, key=SHIFTS.__getitem__)
     shift = SHIFTS[unit]
@@ -90,7 +90,7 @@ def write_time(seconds: int) -> str:
 
 
 def attributes(job: Data) -> Iterator[Attribute]:
-    """Give a job's attributes as the server sends them."""
+    """Return the attributes of a job as the server sends them."""
     attrs = job["attrs"]
     for name in ORDER:
         value = attrs.get(name)
@@ -103,7 +103,7 @@ def attributes(job: Data) -> Iterator[Attribute]:
 
 
 def split_variables(text: str) -> list[str]:
-    """Take a list of variables apart and undo its escapes, as the server does (parse_comma_string_bs)."""
+    """Split a list of variables and unescape it, as the server does (parse_comma_string_bs)."""
     found, word, chars = [], "", iter(text)
     for char in chars:
         if char == "\\":
@@ -118,7 +118,7 @@ def split_variables(text: str) -> list[str]:
 
 
 def join_variables(variables: Iterable[str]) -> str:
-    """Write a list of variables, as the server does (encode_arst_bs)."""
+    """Render a list of variables, as the server does (encode_arst_bs)."""
     return ",".join(re.sub(r"([\"',\\])", r"\\\1", variable) for variable in variables)
 
 
@@ -126,14 +126,14 @@ def join_variables(variables: Iterable[str]) -> str:
 
 
 def job_text(job_id: str, found: Iterable[Attribute]) -> str:
-    """Write one job of ``qstat -f``."""
+    """Render one job of ``qstat -f``."""
     named = ((f"{name}.{resource}" if resource else name, value) for name, resource, value in found)
     lines = (f"    {name} = {_wrapped(name, value)}\n" for name, value in named)
     return f"Job Id: {job_id}\n{''.join(lines)}\n"
 
 
 def _wrapped(name: str, value: str) -> str:
-    """Break a value into lines as prt_attr does, which counts bytes."""
+    """Wrap a value as prt_attr does, which counts bytes."""
     start = len(name) + 7
     out = []
     for index, part in enumerate([part for part in _bytewise(value).split(",") if part]):
@@ -170,7 +170,7 @@ HEADER = (
 
 
 def job_row(job_id: str, job: Data) -> str:
-    """Write one row of qstat's table."""
+    """Render one row of qstat's table."""
     attrs = job["attrs"]
     used = attrs.get("resources_used") or {}
 
@@ -184,11 +184,11 @@ def job_row(job_id: str, job: Data) -> str:
     return f"{columns} {attrs['job_state']} {cut(attrs['queue'], 16):<16}\n"
 
 
-# --- JSON, as cJSON prints it ---
+# --- JSON as printed by cJSON ---
 
 
 class Token(str):
-    """A value that is written in JSON already."""
+    """A value that is already JSON."""
 
 
 def render(value: Any, depth: int = 0) -> str:
@@ -222,8 +222,8 @@ def _number(value: float) -> str:
 
 
 def parsed(text: str) -> Any:
-    """Give what pbs_json_insert_parsed makes of a value: the JSON that it is, or itself."""
-    # cJSON collects these characters and lets strtod read from their start; the rest has to be blank
+    """Return a value as pbs_json_insert_parsed converts it: parsed as JSON, or unchanged."""
+    # cJSON collects these characters and applies strtod; the rest must be blank.
     if match := re.match(r"[\x01-\x20]*([-\d][-+\d.eE]{0,62})", text, re.ASCII):
         number = re.match(r"-?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", match[1], re.ASCII)
         if number is None or text[match.start(1) + number.end() :].strip(" \t\r\n\v\f"):
@@ -241,7 +241,7 @@ def _no_constant(text: str) -> None:
 
 
 def job_json(found: Iterable[Attribute]) -> dict[str, Any]:
-    """Give one job as ``qstat -f -F json`` prints it."""
+    """Render one job as ``qstat -f -F json`` does."""
     out: dict[str, Any] = {}
     for name, resource, value in found:
         if name == "Variable_List":
@@ -254,7 +254,7 @@ def job_json(found: Iterable[Attribute]) -> dict[str, Any]:
 
 
 class _Pairs(dict[str, Any]):
-    """A JSON object that may name a key twice, as qsub -v together with -V makes it do."""
+    """A JSON object that may repeat a key, as after qsub -v with -V."""
 
     def __init__(self, pairs: Iterable[tuple[str, Any]]) -> None:
         self._pairs = list(pairs)
@@ -265,12 +265,12 @@ class _Pairs(dict[str, Any]):
 
 
 def _variables(text: str) -> Iterator[tuple[str, Any]]:
-    """Split as prt_attr does: of the escapes only those of commas go."""
+    """Split as prt_attr does, which unescapes only commas."""
     for part in re.split(r"(?<!\\),", text):
         key, _, value = part.replace("\\,", ",").partition("=")
         yield key, parsed(value)
 
 
 def envelope(server: str, now: int, version: str, **lists: Any) -> str:
-    """Write what surrounds every answer of -F json."""
+    """Render the header and footer of -F json."""
     return render({"timestamp": now, "pbs_version": version, "pbs_server": server, **lists}) + "\n"

@@ -1,4 +1,4 @@
-"""The double as a test uses it."""
+"""The interface of the fake OpenPBS for tests."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ from .state import Data, State
 _HERE = Path(__file__).parent
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 
-# The testbed of OpenPBS: docs and docker/pbs have the same
+# As configured by docker/pbs/configuration.qmgr
 NODES = {
-    "pbs1": {"arch": "linux", "host": "pbs1", "jobfs": "10gb", "mem": "6gb", "ncpus": 4, "ngpus": 0, "vnode": "pbs1"},
-    "pbs2": {"arch": "linux", "host": "pbs2", "jobfs": "10gb", "mem": "6gb", "ncpus": 4, "vnode": "pbs2"},
+    name: {"arch": "linux", "host": name, "jobfs": "10gb", "mem": "6gb", "ncpus": 4, "ngpus": 0, "vnode": name}
+    for name in ("node1", "node2")
 }
 QUEUES: dict[str, Data] = {
-    "workq": {},
     "normal": {"max": {"ncpus": 8, "walltime": "48:00:00"}, "default": {"walltime": "01:00:00"}},
-    "express": {"max": {"walltime": "00:05:00"}},
+    "express": {"max": {"ncpus": 8, "walltime": "00:05:00"}, "default": {"walltime": "00:05:00"}},
 }
 GADI_NODES = {
     name: {"arch": "linux", "host": name, "jobfs": "400gb", "mem": "190gb", "ncpus": 48, "vnode": name}
@@ -42,7 +41,7 @@ GADI_QUEUES: dict[str, Data] = {
 
 
 class PbsDouble:
-    """A PBS in one directory, which ends with it. To be used by ``with PbsDouble(tmp_path / "pbs") as pbs:``.
+    """A PBS in one directory: ``with PbsDouble(tmp_path / "pbs") as pbs:``.
 
     Parameters
     ----------
@@ -64,7 +63,7 @@ class PbsDouble:
         undelivered_delay
             Seconds that a job waits in E when its output can't be delivered; about 100 on a real one.
         projects
-            Those that Gadi's hook lets in.
+            Those that the hook accepts.
     """
 
     def __init__(
@@ -82,15 +81,15 @@ class PbsDouble:
         nodes = nodes or (GADI_NODES if gadi else NODES)
         now = int(time.time())
         defaults: Data = {
-            "server": "gadi-pbs" if gadi else next(iter(nodes)),
-            "host": "gadi-login-01.gadi.nci.org.au" if gadi else next(iter(nodes)),
-            "default_queue": "normal" if gadi else "workq",
+            "server": "gadi-pbs" if gadi else "login",
+            "host": "gadi-login-01.gadi.nci.org.au" if gadi else "login",
+            "default_queue": "normal",
             "gadi": gadi,
             "cores_per_node": 48,
             "projects": ["ab12"],
             "user": getpass.getuser(),
             "home": os.environ["HOME"],
-            "shell": "/bin/sh",
+            "shell": "/bin/bash",
             "path": f"{self.bin}:{_PATH}",
             "kill_delay": 2.0,
             "update_delay": 0.5,
@@ -114,31 +113,31 @@ class PbsDouble:
             "queues": {name: dict(queue) for name, queue in (queues or (GADI_QUEUES if gadi else QUEUES)).items()},
         }
 
-    # --- using it ---
+    # --- use ---
 
     @property
     def bin(self) -> Path:
-        """The directory of qsub, qstat, qdel and pbsnodes, to be put on a PATH."""
+        """Directory of qsub, qstat, qdel and pbsnodes, for PATH."""
         return self.directory / "bin"
 
     @property
     def env(self) -> dict[str, str]:
-        """This process's environment with the double in it, for a subprocess."""
+        """Environment for a subprocess that uses the fake."""
         return {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}", "PBS_DOUBLE": str(self.directory)}
 
     def run(self, *words: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
-        """Run a command with the double on its PATH."""
+        """Run a command with the fake on its PATH."""
         chosen: dict[str, Any] = {"env": self.env, "capture_output": True, "timeout": 60, "check": False, **options}
         return subprocess.run(words, **chosen)  # noqa: PLW1510  (check is among them)
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """Give what ``qstat -x -f -F json`` says of a job, whatever the faults; empty if there is none."""
+        """Return a job from ``qstat -x -f -F json``, ignoring faults; empty if unknown."""
         full = job_id if "." in job_id else f"{job_id}.{self._data['settings']['server']}"
         found = self._state.read()["jobs"].get(full)
         return job_json(attributes(found)) if found else {}
 
     def wait(self, job_id: str, *states: str, timeout: float = 60) -> dict[str, Any]:
-        """Wait until a job is in one of some states, F if none are named; give what it says of the job."""
+        """Wait until a job is in one of several states (default: F), and return it."""
         deadline = time.monotonic() + timeout
         while (job := self.job(job_id)).get("job_state") not in (states or ("F",)):
             if time.monotonic() > deadline:
@@ -149,26 +148,26 @@ class PbsDouble:
     # --- faults ---
 
     def change(self, **settings: Any) -> None:
-        """Change settings while it runs."""
+        """Change settings while the server runs."""
         with self._state.changed() as data:
             if unknown := settings.keys() - data["settings"].keys():
                 raise TypeError(f"the double has no {', '.join(sorted(unknown))}")
             data["settings"].update(settings)
 
     def server_down(self, down: bool = True) -> None:
-        """Let no command reach the server. Jobs run on, but none is started."""
+        """Make the server unreachable. Running jobs continue, and no others start."""
         self.change(down=down)
 
     def node_down(self, *names: str) -> None:
-        """Switch these nodes off, and all others on. Jobs on them die, but show R until node_fail_requeue."""
+        """Switch off exactly these nodes. Their jobs die, but show R until node_fail_requeue."""
         self.change(nodes_down=list(names))
 
     def slow(self, **seconds: float) -> None:
-        """Let commands take their time: ``slow(qsub=3)``."""
+        """Delay commands: ``slow(qsub=3)``."""
         self.change(slow=seconds)
 
     def garble(self, how: str | None) -> None:
-        """Spoil what qstat and pbsnodes print: "cut" in the middle, "latin1" a variable; None ends it."""
+        """Corrupt qstat and pbsnodes: "cut" truncates, "latin1" adds a variable; None stops."""
         assert how in (None, "cut", "latin1")
         self.change(garble=how)
 
@@ -177,7 +176,7 @@ class PbsDouble:
         with self._state.changed() as data:
             data["queues"][name].update(settings)
 
-    # --- starting and ending ---
+    # --- start and stop ---
 
     def __enter__(self) -> Self:
         self._state.create(self._data)
@@ -207,10 +206,10 @@ class PbsDouble:
             raise RuntimeError(f"the double's daemon died with {died}:\n{self._log.read_text()}")
 
     def stop(self) -> int | None:
-        """End it and all that it has started; give the daemon's exit code if it had died before."""
+        """Stop the server and its processes, and return the daemon's exit code if it had died."""
         daemon, self._daemon = self._daemon, None
         died = None
-        self._state.path("ready").unlink(missing_ok=True)  # for qsub that wait
+        self._state.path("ready").unlink(missing_ok=True)  # for waiting qsub processes
         if daemon is not None:
             died = daemon.poll()
             daemon.terminate()
@@ -227,7 +226,7 @@ class PbsDouble:
         return self.directory / "server.log"
 
     def _command(self, name: str) -> str:
-        """Write a command. It knows its own state, as jobs have no PBS_DOUBLE, and is fast, as it needs no packages."""
+        """Write a command that knows its state (jobs lack PBS_DOUBLE) and needs no packages."""
         code = f"import sys; sys.path.insert(0, {str(_HERE.parent)!r}); from double.commands import main; main()"
         python = shlex.join([sys.executable, "-I", "-S", "-X", "utf8", "-c", code, name])
         known = f'PBS_DOUBLE="${{PBS_DOUBLE:-{self.directory}}}"; export PBS_DOUBLE'
@@ -235,7 +234,7 @@ class PbsDouble:
 
 
 def _end_all(mark: bytes) -> None:
-    """End what jobs have left behind in other sessions, known by their environment."""
+    """Kill processes that jobs have left in other sessions, found by their environment."""
     for process in psutil.process_iter():
         try:
             environment = process.environ()

@@ -1,4 +1,4 @@
-"""qsub: its options and directives, what it and the server refuse, and the job that comes of them."""
+"""qsub: options, directives, rejections by client and server, and the resulting job."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ usage: qsub [-a date_time] [-A account_string] [-c interval]
 	[-v variable_list] [-V ] [-z] [script | -- command [arg1 ...]]
        qsub --version
 """
-NOT_DONE = 99  # the double's own exit code: PBS would take this, the double does not know how
+NOT_DONE = 99  # exit code for requests that PBS would accept but the fake does not support
 BAD_VALUE = "Illegal attribute or resource value"
 
 SPEC = "a:A:c:C:e:fhIj:J:k:l:m:M:N:o:p:q:r:R:S:u:v:VW:XzP:"
-CMDLINE, SCRIPT = 3, 2  # an option is set only by what has at least the priority of what has set it
+CMDLINE, SCRIPT = 3, 2  # An option is set only with at least the priority of its current value.
 
-# Resources: how a value is read, and whether a chunk of select can have it
+# Resources: parser of the value, and whether a chunk of select may contain it
 _SIZE, _LONG, _TIME, _TEXT = "size", "long", "time", "text"
 BUILTIN = {
     "cput": (_TIME, False), "walltime": (_TIME, False), "pcput": (_TIME, False), "mem": (_SIZE, True),
@@ -53,7 +53,7 @@ Chunk = tuple[int, dict[str, str]]
 
 
 class RefusedError(Exception):
-    """The end of a qsub that gives no job."""
+    """End of a qsub without a job."""
 
     def __init__(self, code: int, text: str = "", *, usage: bool = False) -> None:
         self.code = code
@@ -72,7 +72,7 @@ def illegal(option: str) -> RefusedError:
 
 
 def getopt(words: list[str], spec: str, program: str) -> tuple[list[tuple[str, str]], list[str], int, bool]:
-    """Parse as glibc's getopt: options, operands, how many errors, and whether an option came after an operand."""
+    """Parse like glibc's getopt: options, operands, number of errors, options after an operand."""
     options: list[tuple[str, str]] = []
     operands: list[str] = []
     errors, late, rest = 0, False, list(words)
@@ -104,11 +104,11 @@ def getopt(words: list[str], spec: str, program: str) -> tuple[list[tuple[str, s
 
 @dataclass
 class Request:
-    """What was asked for, from the command line and the directives."""
+    """The request, from the command line and the directives."""
 
     words: list[str]
     set_by: dict[str, int] = field(default_factory=dict)
-    # what goes to the server, in the order in which it was said: attribute, resource, value
+    # Attribute, resource and value, in the order given, as sent to the server.
     said: list[tuple[str, str | None, str]] = field(default_factory=list)
     queue: str = ""
     variables: str | None = None
@@ -118,7 +118,7 @@ class Request:
     prefix: str = "#PBS"
 
     def wins(self, option: str, priority: int) -> bool:
-        """Tell whether an option counts: the command line before the script, and the last of each."""
+        """Return whether an option takes effect: the command line wins, and of each the last."""
         if self.set_by.get(option, 0) > priority:
             return False
         self.set_by[option] = priority
@@ -131,11 +131,11 @@ class Request:
         return next((value for said, _, value in reversed(self.said) if said == name), default)
 
     def process(self, options: Iterable[tuple[str, str]], priority: int) -> int:
-        """Take options in; complain of each wrong one, and count these."""
+        """Apply options, print an error for each invalid one, and count the errors."""
         errors = 0
         for letter, value in options:
-            if complaint := self._take(letter, value, priority):
-                sys.stderr.write(complaint)
+            if error := self._take(letter, value, priority):
+                sys.stderr.write(error)
                 errors += 1
         return errors
 
@@ -158,7 +158,7 @@ class Request:
         return None
 
     def _set(self, letter: str, value: str) -> None:
-        """Take in what is more than an attribute."""
+        """Apply an option that sets more than an attribute."""
         match letter:
             case "N":
                 self.said = [said for said in self.said if said[0] != "Job_Name"]
@@ -181,7 +181,7 @@ class Request:
                 raise not_done(f"the option -{letter}")
 
     def _resources(self, text: str, *, add: bool) -> str | None:
-        """Take a list of resources in: on the command line the last of a name counts, in a script the first."""
+        """Apply resources: the last of a name wins on the command line, the first in a script."""
         place = 0
         while place < len(text):
             place = _after_blanks(text, place)
@@ -203,7 +203,7 @@ class Request:
         return None
 
     def _more(self, text: str, priority: int) -> str | None:
-        """Take -W in: name=value, where a value ends at a comma that another name= follows."""
+        """Apply -W: name=value, where a value ends at a comma followed by another name=."""
         text = text.lstrip()
         for part in re.split(r",(?=\s*\w+\s*=)", text):
             name, equals, value = part.partition("=")
@@ -238,7 +238,7 @@ def _after_blanks(text: str, place: int) -> int:
 
 
 def _quoted_value(text: str, place: int) -> tuple[str, int, str]:
-    """Read a value up to a comma or blank outside of quotes (pbs_quote_parse): it, where it ends, what is wrong."""
+    """Parse a value up to an unquoted comma or blank (pbs_quote_parse): value, end and error."""
     value, quote = "", ""
     quoting = False
     while place < len(text):
@@ -258,11 +258,11 @@ def _quoted_value(text: str, place: int) -> tuple[str, int, str]:
     return value, place, "no closing quote" if quoting else ""
 
 
-# --- the environment that goes with a job ---
+# --- the job's environment ---
 
 
 def _copied(text: str, place: int, *, whole: bool) -> tuple[str, int] | None:
-    """Copy a value and escape it (copy_env_value): up to a comma, or all of it. None: a quote is not closed."""
+    """Copy and escape a value (copy_env_value) up to a comma; None for an open quote."""
     out, quote = "", ""
     while place < len(text):
         char = text[place]
@@ -290,7 +290,7 @@ _NO_ENVIRONMENT = "qsub: cannot send environment with the job\n"
 
 
 def expand_variables(text: str) -> str:
-    """Fill in the values of the variables that -v only names (expand_varlist)."""
+    """Fill in the values of variables that -v only names (expand_varlist)."""
     parts = []
     for item in _comma_tokens(text):
         name, equals, value = item.partition("=")
@@ -305,7 +305,7 @@ def expand_variables(text: str) -> str:
 
 
 def _comma_tokens(text: str) -> list[str]:
-    """Split at the commas outside of quotes (comma_token)."""
+    """Split at unquoted commas (comma_token)."""
     tokens, quote, start, place = [], "", 0, 0
     while place < len(text):
         char = text[place]
@@ -321,7 +321,7 @@ def _comma_tokens(text: str) -> list[str]:
 
 
 def job_variables(request: Request, directory: str) -> str:
-    """Write the list of variables (job_env_basic, set_job_env); values of -v are escaped for the second time."""
+    """Render the list of variables (job_env_basic, set_job_env); values of -v are escaped twice."""
     basic = [("PBS_O_HOME", os.environ.get("HOME", "/"))]
     basic += [(f"PBS_O_{name}", os.environ[name]) for name in ("LANG", "LOGNAME", "PATH", "MAIL", "SHELL", "TZ")
               if name in os.environ]  # fmt: skip
@@ -348,7 +348,7 @@ def job_variables(request: Request, directory: str) -> str:
 
 
 def working_directory() -> str:
-    """Give $PWD if it is right, which may name a symbolic link, as qsub does."""
+    """Return $PWD if it is valid, which may be a symbolic link, as qsub does."""
     named = os.environ.get("PWD", "")
     try:
         return named if named and Path(named).samefile(".") else str(Path.cwd())
@@ -360,7 +360,7 @@ def working_directory() -> str:
 
 
 def read_script(request: Request, operands: list[str]) -> bytes:
-    """Read the script and its directives, which end at its first command."""
+    """Read the script and its directives, which end at the first command."""
     name = operands[0] if operands else "-"
     named = request.set_by.get("N", 0)
     if name == "-":
@@ -400,7 +400,7 @@ def _directive(line: str, prefix: str) -> str | None:
 
 
 def _is_command(line: str) -> bool:
-    """Tell whether a line ends the directives; one that begins with a colon does not."""
+    """Return whether a line ends the directives, unlike one that starts with a colon."""
     return not line.startswith((":", "#!")) and bool(line.strip()) and not line.lstrip().startswith("#")
 
 
@@ -413,7 +413,7 @@ def _process_directive(request: Request, text: str) -> None:
 
 
 def _words(text: str) -> list[str]:
-    """Split a directive (make_argv): quotes and backslashes, but no comments."""
+    """Split a directive (make_argv): with quotes and backslashes, but without comments."""
     words, word, chars = [], "", iter(text.strip() + " ")
     for char in chars:
         if char in "\"'":
@@ -422,7 +422,7 @@ def _words(text: str) -> list[str]:
                     break
                 word += quoted
             else:
-                raise RefusedError(1, "qsub: unmatched \0\n")  # it prints where it is: at the end
+                raise RefusedError(1, "qsub: unmatched \0\n")  # PBS prints the position: the end.
         elif char == "\\":
             word += next(chars, "")
         elif not char.isspace():
@@ -433,11 +433,11 @@ def _words(text: str) -> list[str]:
     return words
 
 
-# --- what the client refuses ---
+# --- rejections by the client ---
 
 
 def verify(request: Request, state: Data, directory: str) -> None:
-    """Check values as the client does before it sends them (ecl_verify_values.c); paths become whole ones."""
+    """Validate values as the client does (ecl_verify_values.c), and make paths absolute."""
     for index, (name, resource, value) in enumerate(request.said):
         if name == "unknown attribute":
             raise RefusedError(154, "qsub: Error (15002) submitting job\n")
@@ -508,7 +508,7 @@ def _verify_resource(name: str, value: str) -> None:
 
 
 def normal_value(name: str, value: str) -> str | None:
-    """Write a resource's value as the server writes it; None if it is none."""
+    """Render a resource's value as the server does; None if it is invalid."""
     kind = KNOWN[name][0]
     try:
         if kind == _SIZE:
@@ -527,7 +527,7 @@ def normal_value(name: str, value: str) -> str | None:
 
 
 def parse_select(text: str) -> list[Chunk] | None:
-    """Parse a select specification; None if it is none."""
+    """Parse a select specification; None if it is invalid."""
     chunks: list[Chunk] = []
     for part in text.split("+"):
         words = part.strip().split(":")
@@ -540,7 +540,7 @@ def parse_select(text: str) -> list[Chunk] | None:
 
 
 def parse_depend(text: str) -> dict[str, list[str]] | None:
-    """Parse ``afterok:1:2,afterany:3``; None if it is wrong."""
+    """Parse ``afterok:1:2,afterany:3``; None if it is invalid."""
     found: dict[str, list[str]] = {}
     for part in text.split(","):
         kind, *ids = part.strip().removesuffix(":").split(":")
@@ -555,7 +555,7 @@ def parse_depend(text: str) -> dict[str, list[str]] | None:
 
 
 def _whole_path(value: str, state: Data, directory: str) -> str | None:
-    """Add host and directory to a path of output (prepare_path); None if it is none."""
+    """Add host and directory to an output path (prepare_path); None if it is invalid."""
     text = value.lstrip()
     host = state["settings"]["host"]
     if not text or not text.isprintable():
@@ -571,16 +571,15 @@ def _whole_path(value: str, state: Data, directory: str) -> str | None:
     return f"{host}:{text}" if text.startswith("/") else f"{host}:{directory}/{text}"
 
 
-# --- what the server refuses, and the job ---
+# --- rejections by the server, and the job ---
 
 
 def enter(data: Data, request: Request, variables: str, directory: str, now: int) -> Data:
-    """Let the server take a request: refuse it, or give the job that has been added."""
+    """Add a job to the server and return it, or reject the request."""
     settings = data["settings"]
     number = data["next"]
-    data["next"] += 1  # also of what is refused
-    if settings["gadi"]:
-        _gadi_hook(request, settings)
+    data["next"] += 1  # Rejected requests use a number as well.
+    _hook(request, settings)
     destination = _destination(request, settings)
     queue = data["queues"].get(destination)
     if queue is None:
@@ -588,7 +587,7 @@ def enter(data: Data, request: Request, variables: str, directory: str, now: int
     resources = _decoded(request, settings)
     _check_select(resources)
     _check_group(request)
-    listed, chunks = _settled(resources, queue)
+    listed, chunks = _with_defaults(resources, queue)
     if settings["gadi"]:
         listed, chunks = _gadi_select(listed, chunks, destination, settings)
     name = queue.get("exec", destination)
@@ -620,11 +619,9 @@ def _destination(request: Request, settings: Data) -> str:
 
 
 def _decoded(request: Request, settings: Data) -> dict[str, str]:
-    """Read the resources, in the order in which they were said; the last of a name counts."""
+    """Read the resources in the order given; the last of a name wins."""
     found: dict[str, str] = {}
     for name, resource, value in request.said:
-        if name == "project" and "/" in value:
-            raise RefusedError(166, f"qsub: {BAD_VALUE} project\n")
         if name != "Resource_List" or resource is None or (settings["gadi"] and resource == "wd"):
             continue
         if resource not in KNOWN and resource not in ("select", "place"):
@@ -633,6 +630,8 @@ def _decoded(request: Request, settings: Data) -> dict[str, str]:
             raise RefusedError(166, f"qsub: {BAD_VALUE} Resource_List.place\n")
         given = "0" if not value and KNOWN.get(resource, ("",))[0] == _LONG else value
         normal = given if resource in ("select", "place") or not given else normal_value(resource, given)
+        if normal is None and resource in CUSTOM:  # A queuejob hook drops an invalid value.
+            continue
         if normal is None:
             raise RefusedError(166, f"qsub: {BAD_VALUE} Resource_List.{resource}\n")
         found[resource] = normal
@@ -666,11 +665,11 @@ def _check_group(request: Request) -> None:
             raise RefusedError(197, "qsub: Bad GID for job execution\n") from None
 
 
-def _settled(resources: dict[str, str], queue: Data) -> tuple[dict[str, str], list[Chunk]]:
-    """Fill in defaults, make select of what is flat, and sum up what the chunks ask for."""
+def _with_defaults(resources: dict[str, str], queue: Data) -> tuple[dict[str, str], list[Chunk]]:
+    """Apply defaults, convert flat resources to select, and sum up the chunks."""
     listed = dict(resources)
     for name, value in {**queue.get("max", {}), **queue.get("default", {})}.items():
-        # a maximum is the default of what is no number of cores, unless the queue has one
+        # A maximum is the default of other resources than cores, unless the queue has a default.
         if name not in listed and not (name in _SUMMED and ("select" in listed or name == "ncpus")):
             listed[name] = normal_value(name, str(value)) or ""
     if "select" not in listed:
@@ -707,7 +706,7 @@ def _measure(name: str, value: str) -> int:
 
 
 def _job(settings: Data, request: Request, variables: str, directory: str) -> Data:
-    """Make a job of what was asked for."""
+    """Build a job from a request."""
     routed = f"PBS_O_QUEUE={_destination(request, settings)}"
     everything = [*split_variables(variables), routed, f"PBS_O_HOST={settings['host']}"]
     held = request.value("Hold_Types", "n")
@@ -734,7 +733,7 @@ def _job(settings: Data, request: Request, variables: str, directory: str) -> Da
     for option in ("Account_Name", "Mail_Users", "Shell_Path_List", "group_list", "sandbox"):
         attrs[option] = request.value(option)
     if umask := request.value("umask"):
-        attrs["umask"] = int(umask)  # the octal digits, as a number
+        attrs["umask"] = int(umask)  # the octal digits as a decimal number
     if request.block:
         attrs["block"] = "True"
     named = {kind for kind in ("Output_Path", "Error_Path") if request.value(kind)}
@@ -742,7 +741,7 @@ def _job(settings: Data, request: Request, variables: str, directory: str) -> Da
 
 
 def _number(job: Data, number: int, now: int, queue: str, listed: Data, settings: Data) -> None:  # noqa: PLR0917
-    """Add what only the server can say."""
+    """Add the attributes that the server sets."""
     attrs = job["attrs"]
     job["id"] = f"{number}.{settings['server']}"
     attrs.update(queue=queue, Resource_List=listed, ctime=now, mtime=now, qtime=now)
@@ -753,7 +752,7 @@ def _number(job: Data, number: int, now: int, queue: str, listed: Data, settings
 
 
 def _depend(data: Data, job: Data, request: Request, now: int) -> None:
-    """Register dependencies; one that can't be met ends the job, as one on an unknown job does."""
+    """Register dependencies; an impossible one, as on an unknown job, ends the job."""
     server = data["settings"]["server"]
     wanted = [(kind, f"{one.partition('.')[0]}.{server}") for kind, ids in
               (parse_depend(request.value("depend")) or {}).items() for one in ids]  # fmt: skip
@@ -780,11 +779,22 @@ def _depend(data: Data, job: Data, request: Request, now: int) -> None:
     attrs["depend"] = depend_attribute(job)
 
 
-# --- Gadi ---
+# --- hooks ---
+
+
+def _hook(request: Request, settings: Data) -> None:
+    """Reject requests as docker/pbs/project.py or Gadi's hook does."""
+    if settings["gadi"]:
+        _gadi_hook(request, settings)
+        return
+    project = request.value("project")
+    if project and project not in settings["projects"]:
+        text = f"You are not a member of project {project}. You must be a member of a project to charge it."
+        raise RefusedError(32, f"qsub: {text}\n")
 
 
 def _gadi_hook(request: Request, settings: Data) -> None:
-    """Refuse what Gadi's hook does; the texts of tests/data and gadi-and-pbs-facts.md, never seen by this project."""
+    """Reject requests as Gadi's hook does (texts of tests/data, not observed here)."""
     if any(resource == "select" for _, resource, _ in request.said):
         text = """The system doesn't support the use of "-l select". Please use "-l ncpus" and "-l mem" instead."""
         raise RefusedError(32, f"qsub: Error: {text}\n")
@@ -795,7 +805,7 @@ def _gadi_hook(request: Request, settings: Data) -> None:
 
 
 def _gadi_select(listed: Data, chunks: list[Chunk], queue: str, settings: Data) -> tuple[Data, list[Chunk]]:
-    """Make Gadi's select: whole nodes, everything split evenly over them, sizes in bytes."""
+    """Build Gadi's select: whole nodes, resources divided evenly, sizes in bytes."""
     listed = {**listed, "place": "free"}
     flat = {name: listed[name] for name in CONSUMABLE if name in listed}
     flat.setdefault("jobfs", "100mb")

@@ -1,4 +1,4 @@
-"""The daemon: places queued jobs on nodes, runs them as local processes and ends them, as server and MoM do."""
+"""The daemon, as server and MoM: places jobs on nodes, runs them locally, and ends them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import psutil
 
 from .commands import node_assigned, node_state
 from .formats import exact_size, size_bytes, size_kb, write_time
-from .state import CONSUMABLE, Data, State, finish, finished, job_number, meet, settle_children
+from .state import CONSUMABLE, Data, State, finish, finished, job_number, meet, update_dependents
 
 _SIZES = ("jobfs", "mem", "vmem")
 _LACKING = "Insufficient amount of resource"
@@ -24,12 +24,12 @@ _LACKING = "Insufficient amount of resource"
 
 @dataclass
 class Running:
-    """A job's processes."""
+    """Processes of a job."""
 
     shell: subprocess.Popen[bytes]
     started: float
-    told: float | None = None  # when it was sent SIGTERM
-    over: str | None = None  # the limit that it exceeded
+    told: float | None = None  # time of SIGTERM
+    over: str | None = None  # exceeded limit
     forced: bool = False
     cpu: dict[int, float] = field(default_factory=dict)
     mem: int = 0
@@ -37,7 +37,7 @@ class Running:
     looked: float = 0.0
 
     def members(self) -> list[psutil.Process]:
-        """Give the processes of its session, the shell first."""
+        """Return the processes of its session, the shell first."""
         found = []
         for pid in psutil.pids():
             try:
@@ -55,7 +55,7 @@ class Running:
                 continue
 
     def measure(self) -> int:
-        """Take its usage; give the memory that it has now, in kb."""
+        """Update the usage, and return the current memory in KB."""
         now = vm = 0
         for process in self.members():
             try:
@@ -76,7 +76,7 @@ def _alive(process: psutil.Process) -> bool:
 
 
 class Daemon:
-    """All that goes on without a command."""
+    """Background work of the server."""
 
     def __init__(self, state: State) -> None:
         self.state = state
@@ -100,7 +100,7 @@ class Daemon:
     def _watch(self, data: Data, job: Data, running: Running, now: float) -> None:
         settings, attrs = data["settings"], job["attrs"]
         if set(job["assigned"]) & set(settings["nodes_down"]):
-            running.signal(signal.SIGKILL)  # the power is gone, and nobody reports anything
+            running.signal(signal.SIGKILL)  # The node lost power and reports nothing.
             running.shell.wait()
             del self.running[job["id"]]
             job["lost"] = now
@@ -117,7 +117,7 @@ class Daemon:
         if code is None:
             return
         if running.told and not running.forced and running.members():
-            return  # what does not listen to SIGTERM has its time yet
+            return  # A process that ignores SIGTERM has some time left.
         running.signal(signal.SIGKILL)
         del self.running[job["id"]]
         status = {"walltime": -29, "mem": -27}.get(running.over or "", 256 - code if code < 0 else code)
@@ -133,7 +133,7 @@ class Daemon:
         attrs["comment"] = attrs["comment"].replace("Job was sent for execution at", "Job run at", 1)
 
     def _limits(self, data: Data, job: Data, running: Running, now: float) -> None:
-        """End what has run or grown too long, or is to be deleted: SIGTERM, and SIGKILL after a while."""
+        """End jobs above a limit or to be deleted: SIGTERM, later SIGKILL."""
         settings, listed = data["settings"], job["attrs"]["Resource_List"]
         elapsed = int(now - running.started)
         if now - running.looked >= settings["look"]:
@@ -180,7 +180,7 @@ class Daemon:
     # --- the end of a job ---
 
     def _leave(self, data: Data, job: Data, now: float) -> None:
-        """Deliver the files and put the job into the history; it waits where they can't be delivered."""
+        """Deliver the files and move the job to the history, later if delivery fails."""
         settings, attrs = data["settings"], job["attrs"]
         if "stuck" not in job:
             self._append_usage(settings, job)
@@ -200,7 +200,7 @@ class Daemon:
         attrs["comment"] = comment
         self._release(data, job)
         finish(job, int(now), substate)
-        settle_children(data, job, int(now))
+        update_dependents(data, job, int(now))
         if job.get("erase"):
             del data["jobs"][job["id"]]
 
@@ -209,7 +209,7 @@ class Daemon:
             data["nodes"][name]["used"] = int(time.time())
 
     def _spooled(self, job: Data, kind: str) -> Path:
-        """Where a job's output or errors go while it runs."""
+        """Return the path of a job's output or errors while it runs."""
         joined = {"oe": "Output_Path", "eo": "Error_Path"}.get(job["attrs"]["Join_Path"])
         return self.state.path("spool", f"{job['id']}.{'OU' if (joined or kind) == 'Output_Path' else 'ER'}")
 
@@ -232,7 +232,7 @@ class Daemon:
         return done
 
     def _append_usage(self, settings: Data, job: Data) -> None:
-        """Append Gadi's block to the output."""
+        """Append Gadi's usage block to the output."""
         spooled = self.state.path("spool", f"{job['id']}.OU")
         if not settings["gadi"] or not spooled.exists():
             return
@@ -257,7 +257,7 @@ class Daemon:
     # --- nodes that are down ---
 
     def _requeue(self, data: Data, job: Data, now: float) -> None:
-        """Give up a job of a node that is down for long, or that has come back without it."""
+        """Give up a job on a node that was down for long, or has returned without it."""
         down = set(job["assigned"]) & set(data["settings"]["nodes_down"])
         if down and now - job["lost"] < data["settings"]["node_fail_requeue"]:
             return
@@ -274,7 +274,7 @@ class Daemon:
             attrs.update(job_state="Q", substate=10)
         else:
             finish(job, int(now), 91 if job["delete"] else 93)
-            settle_children(data, job, int(now))
+            update_dependents(data, job, int(now))
 
     # --- queued jobs ---
 
@@ -286,7 +286,7 @@ class Daemon:
                 job["attrs"]["comment"] = reason
 
     def _place(self, data: Data, job: Data, now: float) -> str | None:
-        """Start a job, or say as the scheduler does why it can't be."""
+        """Start a job, or set the scheduler's comment with the reason."""
         queues = {queue.get("exec", name): queue for name, queue in data["queues"].items()}
         if not queues[job["attrs"]["queue"]].get("started", True):
             return "Not Running: Queue not started."
@@ -310,7 +310,7 @@ class Daemon:
         return None
 
     def _never(self, data: Data, chunks: list[Data], wanted: Data, total: Data, place: str) -> str | None:
-        """Say what all nodes together do not have."""
+        """Return the first shortage over all nodes together."""
         for name, value in wanted.items():
             if _quantity(value) > total[name]:
                 there = _written(name, total[name])
@@ -321,7 +321,7 @@ class Daemon:
         return "Not enough total nodes available" if "scatter" in place and len(chunks) > len(nodes) else None
 
     def _now(self, chunks: list[Data], wanted: Data, total: Data, free: Data, place: str) -> list[str] | str:
-        """Choose nodes, or say what is missing on those that are free."""
+        """Choose nodes, or return the shortage on free nodes."""
         hosts = {chunk["host"] for chunk in chunks if "host" in chunk}
         scatter = "scatter" in place
         if hosts and not hosts & free.keys():
@@ -336,14 +336,14 @@ class Daemon:
         return f"{_LACKING}: {placed} " if isinstance(placed, str) else placed
 
     def _free(self, data: Data, name: str) -> dict[str, int]:
-        """Give what a node has free; sizes in bytes."""
+        """Return the free resources of a node; sizes in bytes."""
         used = node_assigned(name, data)
         has = data["nodes"][name]["available"]
         factor = dict.fromkeys(_SIZES, 1024)
         return {r: _quantity(has[r]) - used.get(r, 0) * factor.get(r, 1) for r in CONSUMABLE if r in has}
 
     def _fit(self, chunks: list[Data], free: Data, *, scatter: bool, pack: bool) -> list[str] | str:
-        """Choose a node for each chunk, or name the resource that is missing."""
+        """Choose a node for each chunk, or return the resource that is short."""
         left = {name: dict(node) for name, node in free.items()}
         placed: list[str] = []
         missing = "ncpus"
@@ -391,7 +391,7 @@ class Daemon:
         self.running[job["id"]] = Running(self._launch(data, job, chunks, placed), now)
 
     def _slot(self, data: Data, name: str, mine: list[str]) -> int:
-        """Give the first number on a node that no other job has."""
+        """Return the first index on a node that no other job has."""
         taken = set()
         hosts = [
             job["attrs"]["exec_host"].split("+") for job in data["jobs"].values() if name in job.get("assigned", {})
@@ -408,7 +408,7 @@ class Daemon:
         return self.state.path("jobfs", job["id"]) if settings["gadi"] else self.state.path("tmp", f"pbs.{job['id']}")
 
     def _launch(self, data: Data, job: Data, chunks: list[Data], placed: list[str]) -> subprocess.Popen[bytes]:
-        """Start a shell in a session of its own, which reads the name of the script from its input, as PBS has it."""
+        """Start a shell in its own session, which reads the script's name from stdin, as in PBS."""
         settings, attrs = data["settings"], job["attrs"]
         lines = [name for chunk, name in zip(chunks, placed, strict=True) for _ in range(int(chunk.get("mpiprocs", 1)))]
         self.state.path("aux", job["id"]).write_text("".join(f"{name}\n" for name in lines))
@@ -491,7 +491,7 @@ def _seconds(text: str) -> int:
 
 
 def _quantity(value: object) -> int:
-    """Measure a number, or a size in bytes."""
+    """Parse a number, or a size in bytes."""
     return size_bytes(str(value))
 
 
@@ -514,7 +514,7 @@ def _human(size: str) -> str:
 
 
 def main() -> None:
-    """Run until told to end, or until who started it is gone."""
+    """Run until stopped, or until the parent process ends."""
     state = State(Path(sys.argv[1]))
     daemon = Daemon(state)
     parent = os.getppid()

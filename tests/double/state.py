@@ -1,4 +1,4 @@
-"""What the double's server knows: one JSON file in one directory, read and written under a lock."""
+"""State of the fake server: one JSON file, read and written under a lock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Data = dict[str, Any]
 
 VERSION = "23.06.06"
 
-# Attributes of a job, in the order in which the server gives them (master_job_attr_def.xml)
+# Attributes of a job in the server's order (master_job_attr_def.xml)
 ORDER = (
     "Job_Name", "Job_Owner", "resources_used", "job_state", "queue", "server", "Account_Name", "Checkpoint", "ctime",
     "depend", "Error_Path", "exec_host", "exec_vnode", "group_list", "Hold_Types", "Join_Path", "Keep_Files",
@@ -25,7 +25,7 @@ ORDER = (
 )  # fmt: skip
 TIMES = {"ctime", "mtime", "qtime", "stime", "obittime", "etime"}
 
-# Consumed on nodes; all others only describe
+# Resources consumed on nodes; all others only describe nodes.
 CONSUMABLE = ("jobfs", "mem", "ncpus", "ngpus", "vmem")
 
 
@@ -38,14 +38,14 @@ class State:
 
     @classmethod
     def named(cls) -> State:
-        """Find the one that PBS_DOUBLE names."""
+        """Return the state directory named by PBS_DOUBLE."""
         return cls(Path(os.environ["PBS_DOUBLE"]))
 
     def path(self, *parts: str) -> Path:
         return self.directory.joinpath(*parts)
 
     def read(self) -> Data:
-        """Give it as it was at the last change; changes to what this gives are lost."""
+        """Return a copy of the state; changes to it are lost."""
         return json.loads(self._file.read_bytes())  # type: ignore[no-any-return]
 
     def create(self, data: Data) -> None:
@@ -56,7 +56,7 @@ class State:
 
     @contextmanager
     def changed(self) -> Iterator[Data]:
-        """Give it to be changed; an exception changes nothing."""
+        """Yield the state to be changed; an exception discards the changes."""
         with self.path("lock").open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             data = self.read()
@@ -80,26 +80,26 @@ def finished(job: Data) -> bool:
 
 
 def finish(job: Data, now: int, substate: int) -> None:
-    """Put a job into the history."""
+    """Move a job to the history."""
     attrs = job["attrs"]
     attrs.update(job_state="F", substate=substate, mtime=now, history_timestamp=now)
 
 
 def depend_attribute(job: Data) -> str:
-    """Write a job's dependencies as the server does."""
+    """Render a job's dependencies as the server does."""
     server = job["attrs"]["server"]
     parts = [kind + "".join(f":{other}@{server}" for other in ids) for kind, ids in job["depend"].items() if ids]
     return ",".join(parts)
 
 
 def end_by_dependency(data: Data, job: Data, now: int) -> None:
-    """End a job whose dependency can't be met any more."""
+    """End a job with a dependency that cannot be met."""
     finish(job, now, 92)
-    settle_children(data, job, now)
+    update_dependents(data, job, now)
 
 
-def settle_children(data: Data, parent: Data, now: int) -> None:
-    """Release or end the jobs that depend on one that has ended."""
+def update_dependents(data: Data, parent: Data, now: int) -> None:
+    """Release or end the jobs that depend on an ended job."""
     code = parent["attrs"].get("Exit_status")
     met = {"beforeok": code == 0, "beforenotok": code not in (0, None), "beforeany": True, "before": True}
     for kind, children in parent["depend"].items():
@@ -116,7 +116,7 @@ def settle_children(data: Data, parent: Data, now: int) -> None:
 
 
 def meet(child: Data, kind: str, parent_id: str, now: int) -> None:
-    """Take one met dependency away, and release the job after the last."""
+    """Remove a fulfilled dependency, and release the job after the last."""
     waits = child["depend"].get(kind, [])
     if parent_id in waits:
         waits.remove(parent_id)

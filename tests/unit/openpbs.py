@@ -1,4 +1,4 @@
-"""The outputs of OpenPBS in tests/data/openpbs, row by row of their index."""
+"""Recorded outputs of OpenPBS in tests/data/openpbs, as listed in their index."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Sample:
 
     @property
     def reader(self) -> str:
-        """Which reader this output is for; refusals are for explain_refusal, also where there is a listing."""
+        """Reader for this output; errors are for explain_refusal even with a listing."""
         if self.command.startswith("cat "):
             return "usage"
         if "pbsnodes" in self.command:
@@ -31,7 +31,7 @@ class Sample:
 
 
 def samples(*readers: str) -> list[Sample]:
-    """Give the samples of some readers, or all."""
+    """Return the samples of some readers, or all."""
     found = []
     for line in (HERE / "INDEX.md").read_text().splitlines():
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]

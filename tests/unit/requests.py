@@ -1,4 +1,4 @@
-"""Requests for tests: sites as composed, and overrides as typed, without the time that composing takes."""
+"""Build requests for tests from sites and overrides, without the time that composing takes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from hpcml.batch.check import check
-from hpcml.batch.complaint import Complaint
+from hpcml.batch.diagnostic import Diagnostic
 from hpcml.batch.request import Places, Request
-from hpcml.batch.settlement import settle
+from hpcml.batch.resolution import resolve
 from hpcml.config.compose import compose
 from hpcml.config.presets import literal
 from hpcml.site import Site
@@ -22,7 +22,7 @@ from hpcml.spec import AllocationSpec, HeadSpec, PbsSpec, SlurmSpec
 SITES = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "site").glob("*.yaml"))
 KINDS = {"pbs": PbsSpec, "slurm": SlurmSpec, "allocation": AllocationSpec}
 
-# A researcher's: where things are does not depend on the machine that the tests run on.
+# Paths of a researcher, independent of the machine that runs the tests.
 PLACES = {
     "gadi": Places("/home/123/me/study", "/g/data/ab12/venv/bin/python", "/g/data/ab12/venv", "/scratch/ab12/me/runs"),
     "polaris": Places("/home/me/study", "/eagle/ab12/venv/bin/python", "/eagle/ab12/venv", "/eagle/ab12/me/runs"),
@@ -39,7 +39,7 @@ def _composed(name: str) -> dict[str, Any]:
 
 
 def _typed(overrides: Sequence[str]) -> DictConfig:
-    """Read overrides as hpcml does; the later ones win."""
+    """Parse overrides as hpcml does; later ones win."""
     found = OmegaConf.create({"site": {}, "cluster": {}, "head": {}})
     for override in OverridesParser.create().parse_overrides([literal(text) for text in overrides]):
         OmegaConf.update(found, override.key_or_group, override.value(), merge=False)
@@ -48,7 +48,7 @@ def _typed(overrides: Sequence[str]) -> DictConfig:
 
 @functools.cache
 def site(name: str) -> Site:
-    """Give one of hpcml's sites."""
+    """Return one of hpcml's sites."""
     return _changed(name, {})
 
 
@@ -62,10 +62,10 @@ def places(name: str) -> Places:
     return PLACES.get(name, ELSEWHERE)
 
 
-def settled(
+def resolved(
     name: str, overrides: Sequence[str], *, here: bool = False, at: Places | None = None
-) -> tuple[Request, list[Complaint]]:
-    """Settle and check a request typed as overrides; ``cluster=KIND`` chooses its kind, as it does in hpcml."""
+) -> tuple[Request, list[Diagnostic]]:
+    """Resolve and check a request given as overrides, including ``cluster=KIND``."""
     chosen = [text.removeprefix("cluster=") for text in overrides if text.startswith("cluster=")]
     given = _typed([text for text in overrides if not text.startswith("cluster=")])
     machine = _changed(name, given.site) if given.site else site(name)
@@ -74,5 +74,5 @@ def settled(
     head = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(HeadSpec), given.head))
     assert isinstance(cluster, kind)
     assert isinstance(head, HeadSpec)
-    request, complaints = settle(cluster, head, machine, at or places(name), here or head.where == "here")
-    return request, [*complaints, *check(request)]
+    request, diagnostics = resolve(cluster, head, machine, at or places(name), here or head.where == "here")
+    return request, [*diagnostics, *check(request)]

@@ -1,11 +1,13 @@
-"""The rules of the house: which way imports point, what is public, that every config option builds and is read."""
+"""Check imports, public names, and that every config option builds and is used."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,64 +27,103 @@ from hpcml.workloads.search import Search
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "hpcml"
+WORKLOADS = SOURCE / "workloads"
 CONF = ROOT / "conf"
 
-# What each part may import of ours; a package stands for all of its modules.
+# Parts of hpcml that each part may import; a package stands for all of its modules.
 ALLOWED = {
-    "__init__": {"data", "errors", "launcher", "record", "spec", "workloads"},  # for type checkers only
+    "__init__": {"data", "errors", "examples", "launcher", "record", "spec", "workloads"},  # for type checkers only
     "__main__": {"cli"},
     "cli": {
-        "__init__", "completion", "config", "data", "display", "errors", "fetch", "heads", "interrupt", "launcher",
-        "leftovers", "plan", "record", "runs", "submission",
+        "__init__", "catalogue", "completion", "config", "data", "display", "errors", "fetch", "heads", "interrupt",
+        "launcher", "orphans", "plan", "record", "runs", "submission", "units",
     },
+    "catalogue": {"errors", "keys", "site", "spec", "targets"},
     "completion": {"config", "runs"},
-    "config": {"config", "errors", "runs", "site", "spec", "targets"},
+    "config": {"config", "errors", "runs", "site", "spec", "targets", "upstream"},
     "launcher": {
         "batch", "cluster", "describe", "display", "errors", "files", "interrupt", "logs", "parts", "plan", "progress",
-        "record", "results", "runs", "spec", "units", "workloads",
+        "record", "results", "runs", "spec", "units", "upstream", "workloads",
     },
-    "plan": {"batch", "cluster", "data", "errors", "results", "runs", "spec", "workloads"},
-    "cluster": {"batch", "client", "cluster", "errors", "files", "interrupt", "runs", "spec", "units"},
-    "batch": {"batch", "errors", "runs", "site", "spec", "units"},
-    "display": {"cluster", "errors", "plan", "record", "runs", "submission", "units"},  # for type checkers only
-    "progress": {"cluster", "files", "units", "workloads"},  # cluster, workloads: for type checkers only
+    "plan": {"batch", "cluster", "data", "errors", "results", "room", "runs", "spec", "units", "workloads"},
+    "room": {"batch", "cluster", "errors", "spec", "units", "workloads"},
+    "cluster": {
+        "background", "batch", "client", "cluster", "errors", "files", "interrupt", "runs", "spec", "units", "upstream",
+    },
+    "batch": {"batch", "errors", "keys", "runs", "site", "spec", "units"},
+    # for type checkers only
+    "display": {"catalogue", "cluster", "errors", "plan", "record", "runs", "submission", "units"},
+    "progress": {"background", "cluster", "files", "units", "workloads"},  # cluster, workloads: for type checkers only
     "results": {"errors", "files", "runs", "workloads"},
-    "record": {"__init__", "files", "runs"},
-    "workloads": {"client", "data", "errors", "files", "parts", "targets", "units", "workloads"},
+    "record": {"__init__", "errors", "files", "runs"},
+    "workloads": {
+        "background", "client", "data", "errors", "files", "keys", "parts", "targets", "units", "upstream", "workloads",
+    },
     "parts": {"files"},
-    "data": {"data", "errors", "files"},
+    "data": {"data", "errors", "files", "keys", "units"},
     "describe": {"files"},
-    "examples": {"data", "workloads"},  # data: for type checkers only
+    "examples": {"data", "errors", "examples", "keys", "workloads"},  # data: for type checkers only
     "fetch": {"errors", "files", "units"},
-    "heads": {"batch", "record", "runs"},
-    "leftovers": {"batch", "heads", "record", "runs"},
-    "submission": {"batch", "errors", "files", "interrupt", "plan", "record", "runs", "spec"},
+    "heads": {"batch", "files", "record", "runs"},
+    "orphans": {"batch", "heads", "record", "runs"},
+    "submission": {"batch", "errors", "files", "heads", "interrupt", "plan", "record", "runs", "spec"},
     "worker": {"cluster"},
     "runs": {"errors"},
-    "spec": {"errors", "site", "units"},
-    "site": {"errors", "units"},
+    "spec": {"errors", "keys", "site", "units"},
+    "site": {"errors", "keys", "units"},
     "targets": {"errors"},
     "units": {"errors"},
     "interrupt": {"errors"},
-    "client": set(),
+    "keys": {"errors", "units"},
+    "background": set(),
+    "client": {"upstream"},
     "errors": set(),
     "files": set(),
     "logs": set(),
     "models": {"errors", "files", "runs"},
+    "upstream": set(),
 }  # fmt: skip
 
-# The only parts that may import these.
+# The same within workloads, by names of modules and folders: no workload imports another.
+ALLOWED_WORKLOADS: dict[str, set[str]] = {
+    "__init__": set(),
+    "base": {"footprint"},
+    "footprint": set(),
+    "preload": {"search"},
+    "engine": {"base"},
+    "inputs": {"base"},
+    "dask_fit": {"base", "engine", "inputs"},
+    "fit": {"base", "engine", "footprint", "inputs"},
+    "functions": {"base", "engine"},
+    "incremental": {"base", "engine", "inputs"},
+    "kmeans": {"base", "engine", "inputs"},
+    "predict": {"base", "engine", "inputs"},
+    "scaling": {"base"},
+    "search": {"base", "engine", "footprint", "inputs"},
+}
+
+# Parts that may import these packages.
 OWNERS = {
-    "hydra": {"config"},
-    "omegaconf": {"config"},
-    "sklearn": {"data", "fetch", "models", "workloads"},
-    "joblib": {"models", "results", "workloads"},
-    "dask_jobqueue": {"cluster"},
-    "distributed": {"client", "cluster", "examples", "launcher", "logs", "workloads"},
+    "hydra": {"config", "upstream"},
+    "omegaconf": {"config", "upstream"},
+    "sklearn": {"data", "fetch", "models", "upstream", "workloads"},
+    "joblib": {"models", "results", "upstream", "workloads"},
+    "dask_jobqueue": {"upstream"},
+    "distributed": {"client", "cluster", "examples", "launcher", "logs", "upstream", "workloads"},
     "dask_ml": {"data", "workloads"},
-    "matplotlib": {"workloads"},
+    "matplotlib": {"examples", "workloads"},
     "pyarrow": {"data", "parts", "results"},
     "rich": {"cli", "display", "launcher", "progress"},
+}
+
+# What each module of upstream may import: who uses Hydra must not wait for Dask.
+OWNERS_UPSTREAM = {
+    "distributed": {"distributed", "tornado"},
+    "hydra": {"hydra", "omegaconf"},
+    "joblib": {"joblib"},
+    "jobqueue": {"dask_jobqueue", "distributed"},
+    "multiprocessing": set[str](),
+    "sklearn": {"sklearn"},
 }
 
 
@@ -112,8 +153,41 @@ def test_imports_point_one_way(path: Path) -> None:
             assert part(path) in OWNERS[top], f"{part(path)} must not import {name}"
 
 
+@pytest.mark.parametrize("path", sorted(WORKLOADS.rglob("*.py")), ids=lambda p: str(p.relative_to(WORKLOADS)))
+def test_workloads_do_not_import_each_other(path: Path) -> None:
+    own = path.relative_to(WORKLOADS).parts[0].removesuffix(".py")
+    for name in imports(path):
+        if name.startswith("hpcml.workloads."):
+            target = name.split(".")[2]
+            assert target in ALLOWED_WORKLOADS[own] | {own}, f"workloads/{own} must not import {name}"
+
+
+@pytest.mark.parametrize("name", sorted(OWNERS_UPSTREAM))
+def test_a_module_of_upstream_imports_its_own_package_only(name: str) -> None:
+    found = {each.partition(".")[0] for each in imports(SOURCE / "upstream" / f"{name}.py")} - sys.stdlib_module_names
+    assert found <= OWNERS_UPSTREAM[name]
+
+
+def test_only_schedulers_name_their_commands() -> None:
+    commands = re.compile(r"\b(qsub|qstat|qdel|qselect|pbsdsh|sbatch|squeue|scontrol|scancel|srun)\b")
+    allowed = (SOURCE / "batch" / "schedulers", SOURCE / "cluster" / "jobqueue.py")
+    found = [
+        path.relative_to(SOURCE)
+        for path in SOURCE.rglob("*.py")
+        if not any(place in (path, *path.parents) for place in allowed) and commands.search(path.read_text())
+    ]
+    assert found == []
+
+
+def test_every_package_is_installed() -> None:
+    there = {".".join(path.parent.relative_to(ROOT / "src").parts) for path in SOURCE.rglob("__init__.py")}
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert there | {"hpcml.conf", "hpcml.scripts"} == set(named)
+
+
 def test_the_map_of_imports_names_every_part() -> None:
     assert {part(path) for path in SOURCE.rglob("*.py")} == set(ALLOWED)
+    assert {path.stem for path in (SOURCE / "upstream").glob("*.py")} == {"__init__", *OWNERS_UPSTREAM}
 
 
 def test_public_names() -> None:
@@ -147,14 +221,14 @@ def options() -> list[tuple[str, str]]:
     return sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
 
 
-# What an option leaves for the user to say.
+# Values that an option requires from the user.
 NEEDED = {
-    ("data", "csv"): ["data.path=x.csv", "data.target=y"],
-    ("data", "parquet"): ["data.path=x.parquet", "data.target=y"],
-    ("data", "parquet_blocks"): ["data.path=x.parquet"],
-    ("data", "text"): ["data.path=x.jsonl", "data.target=y"],
-    ("data", "npy"): ["data.path=x.npy"],
-    ("data", "npz"): ["data.path=x.npz"],
+    ("data", "csv"): [f"data.path={ROOT}/README.md", "data.target=y"],
+    ("data", "parquet"): [f"data.path={ROOT}/README.md", "data.target=y"],
+    ("data", "parquet_blocks"): [f"data.path={ROOT}/README.md"],
+    ("data", "text"): [f"data.path={ROOT}/README.md", "data.target=y"],
+    ("data", "npy"): [f"data.path={ROOT}/README.md"],
+    ("data", "npz"): [f"data.path={ROOT}/README.md"],
     ("data", "custom"): ["data._target_=sklearn.datasets.load_iris"],
     ("model", "custom"): ["model._target_=sklearn.svm.LinearSVC"],
     ("model", "from_run"): ["model.run=model.skops"],
@@ -179,12 +253,12 @@ def test_every_option_composes_and_builds(
 
 
 @pytest.mark.parametrize(("group", "option"), options())
-def test_every_option_says_how_it_is_chosen(group: str, option: str) -> None:
+def test_every_option_documents_its_choice(group: str, option: str) -> None:
     comments = [line for line in (CONF / group / f"{option}.yaml").read_text().splitlines() if line.startswith("#")]
     assert f"{group}={option}" in " ".join(comments)
 
 
-def test_the_search_preset_says_what_the_class_says() -> None:
+def test_the_search_preset_matches_the_class() -> None:
     preset = yaml.safe_load((CONF / "workload" / "search.yaml").read_text())
     del preset["_target_"]
     fields = {field.name: field.default for field in dataclasses.fields(Search)}
@@ -194,7 +268,7 @@ def test_the_search_preset_says_what_the_class_says() -> None:
 
 
 class Reads:
-    """Records which attributes of a class are read, outside of the machinery of dataclasses."""
+    """Records the attributes of a class that are read, except by dataclasses."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, cls: type) -> None:
         self.names = {field.name for field in dataclasses.fields(cls)}
@@ -210,7 +284,7 @@ class Reads:
         monkeypatch.setattr(cls, "__getattribute__", read)
 
 
-def test_every_key_of_a_config_is_read_by_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_reads_every_config_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data.csv").write_text("id,a,y,g\n" + "".join(f"{i},{i % 7},{i % 2},{i % 5}\n" for i in range(60)))
     watched = {cls: Reads(monkeypatch, cls) for cls in (RunSpec, LocalSpec, Search, TableFile)}
     composed = compose(
@@ -237,7 +311,7 @@ def test_every_key_of_array_files_is_read(tmp_path: Path, monkeypatch: pytest.Mo
     assert not reads.unread
 
 
-def test_no_key_of_the_root_config_is_left_over() -> None:
+def test_the_root_config_matches_the_spec() -> None:
     composed = compose("hpcml run", [])
     assert composed is not None
     assert set(composed.config) == {field.name for field in dataclasses.fields(RunSpec)}

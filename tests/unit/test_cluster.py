@@ -1,4 +1,4 @@
-"""The local cluster: its size, its threads, and that it is closed to strangers and leaves nothing behind."""
+"""The local cluster: size, threads, security and cleanup."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GIB = 1024**3
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    os.environ["OMP_NUM_THREADS"] = "7"  # as a user's shell may say
+    os.environ["OMP_NUM_THREADS"] = "7"  # as a user's shell may set it
     try:
         with open_local(LocalSpec(workers=2, memory_limit="1GB"), RunPaths(tmp_path_factory.mktemp("c"))) as c:
             yield c
@@ -58,7 +58,7 @@ class TestSize:
         size = local_size(spec)
         assert (size.workers, size.memory) == (workers, memory)
 
-    def test_in_a_pbs_job_its_share(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_share_of_a_pbs_job(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("NCPUS", "3")
         monkeypatch.setenv("PBS_VMEM", str(6 * GIB))
         assert local_size(LocalSpec()).workers == 8  # not a PBS job
@@ -71,7 +71,7 @@ class TestSize:
         monkeypatch.setenv("PBS_NCPUS", "2")
         assert local_size(LocalSpec()).workers == 2
 
-    def test_too_many_for_the_memory(self) -> None:
+    def test_too_many_workers_for_the_memory(self) -> None:
         with pytest.raises(
             ConfigError, match=r"cluster.workers=100: .* each would get .*\n  use cluster.workers=\d+ or fewer"
         ):
@@ -82,7 +82,7 @@ class TestSize:
         ):
             local_size(LocalSpec(workers=3, memory_limit="4GB"))
 
-    def test_too_much_for_one(self) -> None:
+    def test_too_little_memory_for_one_worker(self) -> None:
         with pytest.raises(ConfigError, match=r"use cluster.memory_limit=9GB$"):
             local_size(LocalSpec(memory_limit="400GB"))
 
@@ -97,7 +97,7 @@ def test_threads_of_worker_and_libraries(cluster: Cluster) -> None:
     assert set(cluster.client.nthreads().values()) == {1}
     for found in cluster.client.run(threads).values():
         assert found
-        assert set(found) == {1}  # without pinning, as many as the machine has cores, or the 7 of the shell
+        assert set(found) == {1}  # Without pinning it would be the number of cores, or the 7 of the shell.
     said = cluster.client.run(lambda: [os.environ[name] for name in module.THREAD_VARIABLES])
     assert set(map(tuple, said.values())) == {("1",) * len(module.THREAD_VARIABLES)}
 
@@ -116,7 +116,7 @@ def test_workers_spill_into_a_private_directory(cluster: Cluster) -> None:
 
 
 def listening() -> list[Any]:
-    """List what this process and its children listen on."""
+    """Return the addresses on which this process and its children listen."""
     me = psutil.Process()
     found = []
     for process in [me, *me.children(recursive=True)]:
@@ -126,11 +126,11 @@ def listening() -> list[Any]:
 
 def test_nothing_listens_beyond_loopback(cluster: Cluster) -> None:
     addresses = listening()
-    assert len(addresses) >= 4  # scheduler, dashboard, two workers at least
+    assert len(addresses) >= 4  # scheduler, dashboard and at least two workers
     assert {address.ip for address in addresses} == {"127.0.0.1"}
 
 
-def test_a_client_without_the_certificate_is_refused(cluster: Cluster) -> None:
+def test_a_client_without_the_certificate_is_rejected(cluster: Cluster) -> None:
     address = cluster.client.scheduler.address
     assert address.startswith("tls://127.0.0.1:")
     with pytest.raises(OSError, match=r"Timed out|refused|closed"):
@@ -140,7 +140,7 @@ def test_a_client_without_the_certificate_is_refused(cluster: Cluster) -> None:
 
 
 def _answers(host: str, port: int) -> bool:
-    """Speak TLS without a certificate: does anything come back? TLS 1.3 lets a client speak before it is refused."""
+    """Return whether a TLS server answers a client without a certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
@@ -151,7 +151,7 @@ def _answers(host: str, port: int) -> bool:
         return False
 
 
-def test_another_user_is_refused(cluster: Cluster, ordinary_user: Sequence[str]) -> None:
+def test_another_user_is_rejected(cluster: Cluster, ordinary_user: Sequence[str]) -> None:
     if not ordinary_user:
         pytest.skip("only root can become another user")
     code = (
@@ -169,12 +169,12 @@ def test_another_user_is_refused(cluster: Cluster, ordinary_user: Sequence[str])
     assert done.stdout.splitlines() == ["uid 65534", "tcp refused", "tls refused"], done.stderr
 
 
-def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+def test_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
     host = socket.gethostname()
     orphan, living = tmp_path / f"hpcml-{host}-{dead.pid}-abc", tmp_path / f"hpcml-{host}-{os.getpid()}-abc"
-    elsewhere = tmp_path / f"hpcml-other-{dead.pid}-abc"  # the directory may be shared between hosts
+    elsewhere = tmp_path / f"hpcml-other-{dead.pid}-abc"  # Hosts may share the directory.
     for directory in (orphan, living, elsewhere):
         directory.mkdir()
     with open_local(LocalSpec(workers=1, local_directory=str(tmp_path)), RunPaths(tmp_path)):
@@ -183,7 +183,7 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
         assert elsewhere.exists()
 
 
-def test_workers_that_do_not_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_do_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.LocalCluster, "scale", lambda *_: None)
     before = set(psutil.Process().children(recursive=True))
     message = r"0 of 2 workers started within cluster.start_timeout=1 seconds\n.*cluster.start_timeout=300"
@@ -196,7 +196,7 @@ def test_workers_that_do_not_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def alive() -> set[psutil.Process]:
-    """List the children that run; the helper of multiprocessing that tracks resources serves the whole process."""
+    """Return the running children, except multiprocessing's resource tracker."""
     children = psutil.Process().children(recursive=True)
     return {
         c for c in children if c.status() != psutil.STATUS_ZOMBIE and "resource_tracker" not in " ".join(c.cmdline())
@@ -210,7 +210,7 @@ def test_nothing_is_left(tmp_path: Path, error: type[BaseException] | None) -> N
     try:
         with open_local(LocalSpec(workers=1), RunPaths(tmp_path)) as opened:
             directories += opened.client.run(lambda dask_worker: dask_worker.local_directory).values()
-            future = opened.client.submit(time.sleep, 60)  # a fit that nobody can interrupt
+            future = opened.client.submit(time.sleep, 60)  # a fit that cannot be interrupted
             assert len(alive()) > len(before)
             if error is not None:
                 raise error
@@ -228,8 +228,8 @@ def test_busy_time_is_counted(tmp_path: Path) -> None:
     assert opened.core_s_busy < opened.core_s_allocated
 
 
-def test_workers_that_are_gone_for_good_end_the_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A task that a worker cannot import ends the worker, and no nanny replaces it: Dask would wait for ever."""
+def test_permanently_lost_workers_end_the_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that cannot import a task ends without replacement; Dask would wait forever."""
     nowhere = types.ModuleType("nowhere")
     exec("def function(): return 1", nowhere.__dict__)
     monkeypatch.setitem(sys.modules, "nowhere", nowhere)

@@ -1,8 +1,9 @@
-"""From the command line to objects: presets, overrides, and the message that each mistake gets."""
+"""From the command line to objects: presets, overrides and error messages."""
 
 from __future__ import annotations
 
 import getpass
+import json
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,7 @@ def test_splitters_and_scorers_are_built() -> None:
         "/x y/z.csv",
     ],
 )
-def test_a_value_is_taken_as_it_stands(path: str) -> None:
+def test_values_are_taken_literally(path: str) -> None:
     assert composed("data=csv", f"data.path={path}").config["data"]["path"] == path
 
 
@@ -105,7 +106,7 @@ class TestPresetsDoNotLeak:
         assert isinstance(model, RandomForestClassifier)
         assert model.get_params() == RandomForestClassifier(random_state=0).get_params()
 
-    def test_what_the_user_gives_stays(self) -> None:
+    def test_values_set_by_the_user_stay(self) -> None:
         model = build("model=svc", "model._target_=sklearn.svm.NuSVC", "model.kernel=poly", "+model.nu=0.3").model
         assert model.get_params() == NuSVC(kernel="poly", nu=0.3, random_state=0).get_params()
 
@@ -114,7 +115,7 @@ class TestPresetsDoNotLeak:
         assert isinstance(model, Pipeline)
         assert model["svc"].get_params() == NuSVC(random_state=0).get_params()
 
-    def test_what_an_experiment_gives_stays_although_the_preset_says_the_same(self, tmp_path: Path) -> None:
+    def test_values_set_by_an_experiment_stay_even_if_equal_to_the_preset(self, tmp_path: Path) -> None:
         (tmp_path / "experiment").mkdir()
         (tmp_path / "experiment" / "mine.yaml").write_text(
             "# @package _global_\ndefaults:\n  - override /model: svc\n"
@@ -123,20 +124,38 @@ class TestPresetsDoNotLeak:
         found = composed("--config-dir", str(tmp_path), "experiment=mine").config["model"]
         assert found == {"_target_": "sklearn.svm.NuSVC", "kernel": "rbf"}
 
-    def test_cfg_shows_what_runs(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_users_own_preset(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "model").mkdir()
+        (tmp_path / "model" / "mine.yaml").write_text("_target_: sklearn.svm.SVC\ngamma: 2\nC: 3\n")
+        other = ("model=mine", "model._target_=sklearn.svm.LinearSVC", "+model.tol=1")
+        assert composed("--config-dir", str(tmp_path), *other).config["model"] == {
+            "_target_": "sklearn.svm.LinearSVC", "tol": 1
+        }  # fmt: skip
+        monkeypatch.setenv("HPCML_CONFIG_DIR", str(tmp_path))
+        assert composed("model=mine").config["model"]["gamma"] == 2
+
+    def test_two_config_directories(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("one", "two"):
+            (tmp_path / name / "model").mkdir(parents=True)
+            (tmp_path / name / "model" / f"{name}.yaml").write_text(f"_target_: sklearn.svm.SVC\nC: {len(name)}\n")
+        monkeypatch.setenv("HPCML_CONFIG_DIR", str(tmp_path / "one"))
+        for name in ("one", "two"):
+            assert composed("--config-dir", str(tmp_path / "two"), f"model={name}").choices["model"] == name
+
+    def test_cfg_shows_the_resolved_config(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert compose("hpcml run", ["--cfg", "job", "-p", "model", "model._target_=sklearn.svm.LinearSVC"]) is None
         assert capsys.readouterr().out == "_target_: sklearn.svm.LinearSVC\n"
 
     def test_the_same_class_keeps_the_preset(self) -> None:
         assert build("model=scaled_svc", "model.svc.C=3").model["svc"].C == 3
 
-    def test_data_and_workload_too(self) -> None:
+    def test_data_and_workload(self) -> None:
         assert composed("data=csv", "data._target_=sklearn.datasets.load_iris").config["data"] == {
             "_target_": "sklearn.datasets.load_iris"
         }
 
 
-def test_the_seed_reaches_a_model_that_leaves_it_open() -> None:
+def test_the_seed_is_passed_to_a_model_without_its_own() -> None:
     assert build("seed=7").model.random_state == 7
     assert build("seed=7", "+model.random_state=3").model.random_state == 3
     assert build("seed=7", "model=logistic").model["logistic"].random_state == 7
@@ -159,7 +178,7 @@ def test_a_users_own_option(tmp_path: Path) -> None:
     own.write_text("defaults: [local]\nworkers: 3\n")
     assert build("--config-dir", str(tmp_path), "cluster=mine").cluster.workers == 3
     own.write_text("defaults: [local]\nworker: 3\n")
-    with pytest.raises(ConfigError, match=r"cluster/mine.yaml: there is no key .*\n  nearest: workers"):
+    with pytest.raises(ConfigError, match=r"cluster/mine.yaml: there is no key .*\n  did you mean 'workers'"):
         build("--config-dir", str(tmp_path), "cluster=mine")
     own.write_text("workers: 3\n")
     with pytest.raises(ConfigError, match=r"mine.yaml: does not say which kind .*\n  begin it with `defaults: \[local"):
@@ -179,13 +198,13 @@ def test_a_site_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by:
     own.write_text(SITE)
     site = build(*where, "site=mine", "cluster.project=ab12").site
     assert site is not None
-    assert (site.queues["batch"].ncpus, site.dialect, site.queues["batch"].step) == (16, "select", 1)
+    assert (site.queues["batch"].ncpus, site.dialect, site.queues["batch"].ncpus_multiple) == (16, "select", 1)
     for typo, near in (("ncpuss: 16", "ncpus"), ("tiers: [{walltme: 1}]", "walltime")):
         own.write_text(SITE.replace("ncpus: 16", typo))
-        with pytest.raises(ConfigError, match=rf"site/mine.yaml: there is no key '.*\n  nearest: {near}"):
+        with pytest.raises(ConfigError, match=rf"site/mine.yaml: there is no key '.*\n  did you mean '{near}'"):
             build(*where, "site=mine")
     own.write_text(SITE.replace("name:", "nmae:"))
-    with pytest.raises(ConfigError, match=r"there is no key 'site.nmae'\n  nearest: name"):
+    with pytest.raises(ConfigError, match=r"there is no key 'site.nmae'\n  did you mean 'name'"):
         build(*where, "site=mine")
     own.write_text(SITE.replace("64GB", "much"))
     with pytest.raises(ConfigError, match=r"site\.queues\.batch\.mem=much: not a size"):
@@ -195,14 +214,14 @@ def test_a_site_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by:
         build(*where, "site=mine")
 
 
-def test_an_option_of_hpcmls_own_cannot_be_hidden(tmp_path: Path) -> None:
+def test_a_users_option_cannot_shadow_a_built_in_one(tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "gadi.yaml").write_text(SITE)
     with pytest.raises(ConfigError, match=r"gadi.yaml: hpcml has a site=gadi of its own\n  give yours another name"):
         build("--config-dir", str(tmp_path), "site=gadi")
 
 
-def test_a_config_directory_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_config_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HPCML_CONFIG_DIR", "/no/such")
     with pytest.raises(ConfigError, match="HPCML_CONFIG_DIR=/no/such"):
         build()
@@ -232,7 +251,38 @@ class TestSiteMeansItsScheduler:
         assert (cluster.project, cluster.jobs) == ("ab12", 4)
 
 
-def test_a_mapping_takes_new_names() -> None:
+def test_flags_may_stand_between_overrides(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 7\n")
+    spec = build("experiment=mine", "--config-dir", str(tmp_path), "model.C=3")
+    assert (spec.seed, spec.model.C) == (7, 3)
+
+
+def test_optional_groups_may_be_null() -> None:
+    spec = build("site=null", "data=null", "experiment=null")
+    assert (spec.site, spec.data) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--experimental-rerun", "RUN/config.yaml"],
+        ["--config-dir", "RUN", "--config-name", "config"],
+        ["--config-dir", "RUN"],
+    ],
+)
+def test_the_config_of_a_run_is_rejected_as_a_config_directory(tmp_path: Path, flags: list[str]) -> None:
+    """Hydra would ignore another config.yaml than hpcml's and run the default experiment."""
+    (tmp_path / "config.yaml").write_text("seed: 7\n")
+    manifest = {"run": "20261128T101917-9bfdab", "overrides": ["experiment=sgd_random", "workload.grid={alpha: [1]}"]}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ConfigError) as caught:
+        build(*(flag.replace("RUN", str(tmp_path)) for flag in flags))
+    command = "hpcml run experiment=sgd_random 'workload.grid={alpha: [1]}'"
+    assert f"to start run 20261128T101917-9bfdab again: {command}" in str(caught.value)
+
+
+def test_a_mapping_accepts_new_names() -> None:
     cluster = build("site=gadi", "cluster.environment.variables={DATA: /g/data/kk7}").cluster
     assert isinstance(cluster, PbsSpec)
     assert cluster.environment.variables == {"DATA": "/g/data/kk7"}
@@ -262,28 +312,28 @@ def test_hydras_flags(capsys: pytest.CaptureFixture[str]) -> None:
     assert "data: blobs" in capsys.readouterr().out
 
 
-# What was typed; what the message must say: the value, and the choices or what to type.
+# Arguments, and texts that the message must contain: the value, and the choices or a remedy.
 MISTAKES = [
-    (["cluster.wokers=2"], ["cluster.wokers=2", "nearest: workers"]),
-    (["+cluster.wokers=2"], ["cluster.wokers", "nearest: workers"]),
-    (["clutser=local"], ["clutser=local", "nearest: cluster"]),
-    (["cluster=locl"], ["cluster=locl", "nearest: local"]),
+    (["cluster.wokers=2"], ["cluster.wokers=2", "did you mean 'workers'"]),
+    (["+cluster.wokers=2"], ["cluster.wokers", "did you mean 'workers'"]),
+    (["clutser=local"], ["clutser=local", "did you mean 'cluster'"]),
+    (["cluster=locl"], ["cluster=locl", "did you mean 'local'"]),
     (["experiment=digit"], ["experiment=digit", "digits_svc"]),
     (["+foo=1"], ["foo", "choices: cluster, data, head"]),
-    (["site=gadu"], ["site=gadu", "nearest: gadi"]),
-    (["site=gadi", "cluster.ncpuss=4"], ["cluster.ncpuss", "nearest: ncpus"]),
-    (["site=gadi", "+cluster.ncpuss=4"], ["cluster.ncpuss", "nearest: ncpus"]),
-    (["site=gadi", "+cluster.environment.venw=x"], ["cluster.environment.venw", "nearest: venv"]),
-    (["site=gadi", "+site.queues.normal.rat=1"], ["site.queues.normal.rat", "nearest: rate"]),
-    (["site=gadi", "head.wher=here"], ["head.wher", "nearest: where"]),
-    (["site=gadi", "head.where=there"], ["head.where=there", "job or here"]),
+    (["site=gadu"], ["site=gadu", "did you mean 'gadi'"]),
+    (["site=gadi", "cluster.ncpuss=4"], ["cluster.ncpuss", "did you mean 'ncpus'"]),
+    (["site=gadi", "+cluster.ncpuss=4"], ["cluster.ncpuss", "did you mean 'ncpus'"]),
+    (["site=gadi", "+cluster.environment.venw=x"], ["cluster.environment.venw", "did you mean 'venv'"]),
+    (["site=gadi", "+site.queues.normal.rat=1"], ["site.queues.normal.rat", "did you mean 'rate'"]),
+    (["site=gadi", "head.wher=here"], ["head.wher", "did you mean 'where'"]),
+    (["site=gadi", "head.where=there"], ["head.where=there", "choices: job, here"]),
     (["site=gadi", "site.dialect=flatt"], ["site.dialect=flatt", "flat, select"]),
-    (["site=gadi", "site.default_queue=norml"], ["site.default_queue=norml", "nearest: normal"]),
+    (["site=gadi", "site.default_queue=norml"], ["site.default_queue=norml", "did you mean 'normal'"]),
     (["site=gadi", "cluster.jobs=two"], ["cluster.jobs=two", "whole number"]),
     (["cluster.jobs=4"], ["cluster.jobs", "it belongs to cluster=pbs and cluster=slurm; site=... chooses one"]),
     (["site=gadi", "cluster.nodes=4"], ["cluster.nodes", "it belongs to cluster=allocation"]),
     (["site=gadi", "cluster.extra_directives=-m e"], ["wrong type", "wanted: a list"]),
-    (["site=gadi", "-P", "ab12"], ["-P: is qsub's", "cluster.project=..."]),
+    (["site=gadi", "-P", "ab12"], ["-P: is an option of the batch scheduler", "cluster.project=..."]),
     (["cluster.security=some", "site=gadi"], ["cluster.security=some", "tls, none"]),
     (["C=3"], ["C=3", "perhaps model.C=3"]),
     (["cluster.workers=two"], ["cluster.workers=two", "whole number"]),
@@ -303,22 +353,25 @@ MISTAKES = [
     (["model.C=abc", "model=svc", "+model.nope=1"], ["SVC() has no 'nope'"]),
     (["~workload"], ["workload is not set", "type workload=VALUE"]),
     (["--cfg", "job", "--resolve", "scratch=${oc.env:HPCML_TEST_UNSET}"], ["HPCML_TEST_UNSET"]),
-    (["--cfg", "job", "--package", "modl.C"], ["--package modl.C", "nearest: model"]),
-    (["--info", "config", "model=svcc"], ["model=svcc", "nearest: svc"]),
+    (["--cfg", "job", "--package", "modl.C"], ["--package modl.C", "did you mean 'model'"]),
+    (["--info", "config", "model=svcc"], ["model=svcc", "did you mean 'svc'"]),
     (["workload.stratify=no_"], ["workload.stratify=no_", "true or false"]),
     (["workload.refit=3"], ["workload.refit=3", "name of a scorer"]),
-    (["data=npy", "data.path=X.npy", "data.targt=y.npy", "data.gropus=g"], ["ArrayFile() has no", "nearest: target"]),
-    (["model.gama=3"], ["SVC() has no 'gama'", "nearest: gamma"]),
-    (["+model.gama=3"], ["model.gama", "SVC() has no 'gama'", "nearest: gamma"]),
+    (
+        ["data=npy", "data.path=X.npy", "data.targt=y.npy", "data.gropus=g"],
+        ["has no", "did you mean 'target'"],
+    ),
+    (["model.gama=3"], ["SVC() has no 'gama'", "did you mean 'gamma'"]),
+    (["+model.gama=3"], ["model.gama", "SVC() has no 'gama'", "did you mean 'gamma'"]),
     (["+model.C=3"], ["+model.C", "type model.C=3"]),
-    (["model._target_=sklearn.svm.SVCC"], ["model._target_=sklearn.svm.SVCC", "nearest: SVC"]),
-    (["model._target_=sklearn.svmm.SVC"], ["sklearn.svmm.SVC", "nearest: svm"]),
-    (["model._target_=nope.SVC"], ["no module 'nope'"]),
+    (["model._target_=sklearn.svm.SVCC"], ["model._target_=sklearn.svm.SVCC", "did you mean 'SVC'"]),
+    (["model._target_=sklearn.svmm.SVC"], ["sklearn.svmm.SVC", "did you mean 'svm'"]),
+    (["model._target_=nope.SVC"], ["no module named 'nope'"]),
     (["model._target_=not a path"], ["not a dotted path"]),
     (["model=custom"], ["model._target_ is not set", "type model._target_=VALUE"]),
     (["data=csv"], ["data.path is not set", "type data.path=VALUE"]),
     (["data=custom", "data._target_=hpcml.data.ArrayFile"], ["ArrayFile() needs 'path'", "+data.path=VALUE"]),
-    (["workload.gird={C: [1]}"], ["workload.gird", "Search() has no 'gird'", "nearest: grid"]),
+    (["workload.gird={C: [1]}"], ["workload.gird", "Search() has no 'gird'", "did you mean 'grid'"]),
     (["workload.grid={C: [1"], ["workload.grid={C: [1", "quote"]),
     (["workload.grid.C=[1]"], ["workload.grid is None", "'workload.grid={C: [1]}'"]),
     (["workload.grid=3"], ["workload.grid=3", "for example"]),
@@ -328,7 +381,7 @@ MISTAKES = [
         ["workload.grid={C: {_target_: scipy.stats.uniform}}"],
         ["workload.grid.C is a distribution", "workload.method=random"],
     ),
-    (["workload.method=gird"], ["workload.method=gird", "nearest: grid"]),
+    (["workload.method=gird"], ["workload.method=gird", "did you mean 'grid'"]),
     (["workload.cv=1"], ["workload.cv=1", "2 folds"]),
     (["workload.cv=five"], ["workload.cv='five'", "workload.cv=5"]),
     (["workload.n_iter=0"], ["workload.n_iter=0", "1 or more"]),
@@ -336,11 +389,23 @@ MISTAKES = [
     (["workload.error_score=x"], ["workload.error_score='x'", "raise"]),
     (
         ["workload.cv={_target_: sklearn.model_selection.KFold, n_split: 5}"],
-        ["workload.cv.n_split", "KFold() has no 'n_split'", "nearest: n_splits"],
+        ["workload.cv.n_split", "KFold() has no 'n_split'", "did you mean 'n_splits'"],
     ),
     (["scratch=${oc.env:HPCML_TEST_UNSET}"], ["scratch", "HPCML_TEST_UNSET"]),
     (["--config-dir", "/no/such"], ["/no/such"]),
     (["--multirun", "seed=1,2"], ["--multirun", "loop"]),
+    (["experiment=digits_svc", "-m", "model.C=1,2"], ["--multirun", "loop"]),
+    (["--run"], ["--run has no effect"]),
+    (["--config-name", "mine"], ["--config-name mine", "DIR/GROUP/OPTION.yaml", "--config-dir DIR"]),
+    (["--config-path", "/tmp"], ["--config-path /tmp", "DIR/GROUP/OPTION.yaml"]),
+    (["--experimental-rerun", "x/config.yaml"], ["--experimental-rerun x/config.yaml"]),
+    (["model.C=3", "--frobnicate", "seed=1"], ["hpcml run: unrecognized arguments: --frobnicate", "hpcml run --help"]),
+    (["--cfg", "nonsense"], ["invalid choice: 'nonsense'"]),
+    (["~seed"], ["~seed: every run needs it", "seed=VALUE"]),
+    (["~cluster"], ["~cluster: every run needs it", "cluster=OPTION"]),
+    (["cluster=null"], ["~cluster: every run needs it"]),
+    (["~head"], ["~head: every run needs it"]),
+    (["~nope"], ["there is no 'nope' to delete"]),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Data: every loader, and the message that each damaged file gets."""
+"""Loaders of data, and their messages for damaged files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hpcml.data import ArrayFile, Dataset, TableFile, load
 from hpcml.errors import DataError
 
 
-def test_load_takes_what_users_have() -> None:
+def test_load_accepts_common_sources() -> None:
     X, y = np.eye(4), np.arange(4)
 
     class Loader:
@@ -43,18 +43,18 @@ def test_bundled_data_keep_their_names() -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (3, "gave a int"),
+        (3, "returned a int"),
         (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
         ((np.zeros(3), np.zeros(3)), re.escape("X has shape (3,)") + ".*\n.*reshape"),
-        ((np.zeros((0, 3)), None), "there is nothing in it"),
+        ((np.zeros((0, 3)), None), "is empty: "),
         ((np.zeros((3, 2)), np.zeros(4)), "X has 3 samples, y has shape"),
         ((np.array([["a", "b"]]), [1]), "X is not numeric"),
         ((scipy.sparse.eye(3), np.zeros(3)), r"X is sparse(.|\n)*X.toarray\(\)"),
-        ((np.zeros((2, 1)), np.array([1.0, np.nan])), "y has 1 missing values among 2"),
-        ((np.zeros((2, 1)), np.array(["a", None], dtype=object)), "y has 1 missing values among 2"),
+        ((np.zeros((2, 1)), np.array([1.0, np.nan])), "y has 1 missing value among 2"),
+        ((np.zeros((2, 1)), np.array(["a", None], dtype=object)), "y has 1 missing value among 2"),
     ],
 )
-def test_load_refuses(source: Any, message: str) -> None:
+def test_load_rejects(source: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(source)
 
@@ -96,11 +96,11 @@ class TestTables:
             ("a,y\n1,2\n3\n", r"Expected 2 columns, got 1"),
             ("a,b,y\n1,red,0\n2,3,1\n", "column 'b' is not numeric: for example 'red'\n.*data.drop=\\[b\\]"),
             ("a,b,y\n1,,0\n2,,1\n", "column 'b' is empty"),
-            ("a,b,Y\n1,2,0\n", "data.target=y: .* has no such column\n  nearest: Y"),
-            ("a,a,y\n1,2,0\n", "column names stand twice: a"),
-            ("y\n1\n", "no column is left"),
-            ("a,y\n1,1\n2,\n", "y has 1 missing values"),
-            ("a,y\n1,rose\n2,\n", "y has 1 missing values"),
+            ("a,b,Y\n1,2,0\n", "data.target=y: .* has no such column\n  did you mean 'Y'"),
+            ("a,a,y\n1,2,0\n", "duplicate column names: a"),
+            ("y\n1\n", "no columns are left"),
+            ("a,y\n1,1\n2,\n", "y has 1 missing value"),
+            ("a,y\n1,rose\n2,\n", "y has 1 missing value"),
             ("a;y\n1;2\n", "no such column(.|\n)*separator another one"),
             ("a;y\n1,5;2\n", "Expected 1 columns, got 2(.|\n)*separator another one"),
             ("when,y\n2026-01-01,1\n", "column 'when' is not numeric"),
@@ -145,7 +145,7 @@ class TestArrays:
         dataset = ArrayFile(path=str(tmp_path / "X.npy"), target=str(tmp_path / "y.npy")).load()
         np.testing.assert_array_equal(dataset.y, [0, 1, 2])
 
-    def test_an_array_that_is_not_there(self, tmp_path: Path) -> None:
+    def test_a_missing_array(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "a.npz", data=np.eye(3))
         with pytest.raises(DataError, match="has no array 'X'\n  choices: data"):
             ArrayFile(path=str(tmp_path / "a.npz")).load()

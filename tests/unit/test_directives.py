@@ -1,8 +1,9 @@
-"""Job scripts: whole, for every site; and what must hold for whatever is asked."""
+"""Complete job scripts for every site, and properties of scripts for arbitrary requests."""
 
 from __future__ import annotations
 
 import shlex
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from tests.unit.requests import SITES, places, settled, site
+from tests.unit.requests import SITES, places, resolved, site
 
 from hpcml.batch.check import check
-from hpcml.batch.directives import directives, head_script, lines, options, worker_script
+from hpcml.batch.directives import _keep_node, directives, head_script, lines, options, worker_script
 from hpcml.batch.request import Job, Places, Request
-from hpcml.batch.settlement import settle
+from hpcml.batch.resolution import resolve
 from hpcml.runs import RunPaths
 from hpcml.site import Queue
 from hpcml.spec import AllocationSpec, BatchSpec, EnvironmentSpec, HeadSpec, PbsSpec, SlurmSpec
@@ -46,7 +47,7 @@ VARIANTS = {
 
 
 def scripts(request: Request) -> str:
-    """Give all scripts of a request in one text."""
+    """Return all scripts of a request as one text."""
     paths = RunPaths(Path(request.places.scratch) / RUN)
     head = head_script(request, paths, BODY)
     return head if request.head is None else f"{head}\n{worker_script(request, paths, 'job-0')}"
@@ -55,8 +56,8 @@ def scripts(request: Request) -> str:
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
 def test_the_scripts_of_every_site(variant: str, recorded: Callable[[Path, str], None]) -> None:
     name, overrides = VARIANTS[variant]
-    request, complaints = settled(name, overrides)
-    assert not [complaint.text for complaint in complaints if complaint.severity == "error"]
+    request, diagnostics = resolved(name, overrides)
+    assert not [diagnostic.text for diagnostic in diagnostics if diagnostic.severity == "error"]
     recorded(GOLDEN / f"{variant}.txt", scripts(request))
 
 
@@ -66,13 +67,13 @@ def test_every_site_has_its_scripts_recorded() -> None:
 
 
 def test_the_directives_of_ncis_own_dask_tutorial() -> None:
-    """NCI, intro-to-dask, notebooks/3_pbs.ipynb, but for 190GB, which is what the queue lists."""
+    """NCI, intro-to-dask, notebooks/3_pbs.ipynb."""
     at = Places("/home/me", "/g/data/vp91/venv/bin/python", "/g/data/vp91/venv", "/scratch/vp91/me/runs")
-    request, _ = settled("gadi", ["cluster.project=vp91", "cluster.walltime=00:20:00", "cluster.jobs=2"], at=at)
+    request, _ = resolved("gadi", ["cluster.project=vp91", "cluster.walltime=00:20:00", "cluster.jobs=2"], at=at)
     found = lines(directives(request.worker, request, RUN, "/scratch/vp91/me/runs/x/"), "pbs")
     for line in (
-        "#PBS -q normal", "#PBS -P vp91", "#PBS -l ncpus=48", "#PBS -l mem=190GB", "#PBS -l walltime=00:20:00",
-        "#PBS -l storage=scratch/vp91+gdata/vp91", "#PBS -l jobfs=190GB",
+        "#PBS -q normal", "#PBS -P vp91", "#PBS -l ncpus=48", "#PBS -l mem=192GB", "#PBS -l walltime=00:20:00",
+        "#PBS -l storage=scratch/vp91+gdata/vp91", "#PBS -l jobfs=192GB",
     ):  # fmt: skip
         assert line in found
     assert not [line for line in found if "select" in line or line.startswith("#PBS -A")]
@@ -81,8 +82,8 @@ def test_the_directives_of_ncis_own_dask_tutorial() -> None:
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
-def test_each_directive_is_there_once(variant: str) -> None:
-    request, _ = settled(*VARIANTS[variant])
+def test_each_directive_occurs_once(variant: str) -> None:
+    request, _ = resolved(*VARIANTS[variant])
     for job in request.all_jobs:
         found = directives(job, request, RUN, "/x/")
         names = [f"{flag} {value.partition('=')[0]}" if flag == "-l" else flag for flag, value in found]
@@ -97,11 +98,11 @@ def test_options_are_words_of_a_command() -> None:
     ]  # fmt: skip
 
 
-# What a scheduler reads in a script: a reader of its own, which knows nothing of how the lines were written.
+# An independent parser of scripts, as a scheduler reads them.
 
 
 def read(script: str) -> dict[str, Any]:
-    """Read the resources of a job from its script."""
+    """Parse the resources of a job from its script."""
     found: dict[str, Any] = {"nodes": 1, "ngpus": 0, "jobfs": 0, "flat": False}
     for line in script.splitlines():
         mark, _, text = line.partition(" ")
@@ -156,7 +157,7 @@ SITE_NAMES = st.sampled_from(SITES)
 
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[BatchSpec, HeadSpec, str]:
-    """Make requests of which about a third are right."""
+    """Generate requests, about a third of them valid."""
     name = draw(SITE_NAMES)
     machine = site(name)
     kind = draw(st.sampled_from([KINDS[machine.schedulers[0]], AllocationSpec]))
@@ -164,7 +165,7 @@ def requests(draw: st.DrawFn) -> tuple[BatchSpec, HeadSpec, str]:
     limits = machine.queues.get(queue or machine.default_queue or "", Queue(ncpus=32))
     threads = draw(st.sampled_from([None, None, None, 1, 2, 4]))
     inside = kind is AllocationSpec
-    usual = st.sampled_from([None, limits.ncpus, limits.ncpus_per_gpu or limits.step * 4])
+    usual = st.sampled_from([None, limits.ncpus, limits.ncpus_per_gpu or limits.ncpus_multiple * 4])
     spec = kind(
         queue=queue,
         project="ab12",
@@ -183,11 +184,11 @@ def requests(draw: st.DrawFn) -> tuple[BatchSpec, HeadSpec, str]:
 
 @settings(max_examples=1000)
 @given(requests())
-def test_what_the_check_accepts_reads_back_as_what_was_asked(asked: tuple[BatchSpec, HeadSpec, str]) -> None:
+def test_accepted_requests_round_trip_through_the_script(asked: tuple[BatchSpec, HeadSpec, str]) -> None:
     spec, head, name = asked
-    request, complaints = settle(spec, head, site(name), places(name), here=False)
-    complaints += check(request)
-    event(right := not any(complaint.severity == "error" for complaint in complaints))
+    request, diagnostics = resolve(spec, head, site(name), places(name), here=False)
+    diagnostics += check(request)
+    event(right := not any(diagnostic.severity == "error" for diagnostic in diagnostics))
     if not right:
         return
     flat = request.site.dialect == "flat"
@@ -250,25 +251,44 @@ def hostile(draw: st.DrawFn) -> tuple[BatchSpec, HeadSpec, Places, str]:
 @given(hostile())
 def test_no_text_adds_a_line(asked: tuple[BatchSpec, HeadSpec, Places, str]) -> None:
     spec, head, at, name = asked
-    request, complaints = settle(spec, head, site(name), at, here=False)
-    complaints += check(request)
-    for complaint in complaints:
-        assert "\n" not in complaint.text
+    request, diagnostics = resolve(spec, head, site(name), at, here=False)
+    diagnostics += check(request)
+    for diagnostic in diagnostics:
+        assert "\n" not in diagnostic.text
     job = request.worker
     expected = len(directives(job, request, RUN, "/x/"))
-    accepted = not any(complaint.severity == "error" for complaint in complaints)
+    accepted = not any(diagnostic.severity == "error" for diagnostic in diagnostics)
     try:
         script = worker_script(request, RunPaths(Path(at.scratch) / RUN), "job-0")
     except ValueError:
-        assert not accepted  # what is not refused by the check must be written
+        assert not accepted  # Accepted requests must produce a script.
         return
     header = [line for line in script.splitlines() if line.startswith(("#PBS", "#SBATCH"))]
     assert len(header) == expected
     assert script.splitlines() == script.split("\n")[:-1]
     if accepted:
-        # a shell reads each line of the body as one command
+        # A shell parses each line of the body as one command.
         body = script.split("\n")[1 + expected : -1]
         for line in body:
             words = shlex.split(line)
             assert words[0] in {"cd", ".", "module", "export", "exec"}
             assert line.startswith("cd ") or "||" not in words
+
+
+@pytest.mark.parametrize("pipe", [False, True], ids=["file", "pipe"])
+def test_a_job_that_fails_at_once_occupies_its_node_and_keeps_its_exit_code(tmp_path: Path, pipe: bool) -> None:
+    """Test a pipe as output as well, which may never be read to its end."""
+    paths = RunPaths(tmp_path)
+    paths.jobs.mkdir()
+    paths.record.touch()  # After the end of the run, nodes are no longer occupied.
+    script = tmp_path / "job.sh"
+    script.write_text("\n".join([*_keep_node(paths, "job-0"), "echo no such library >&2", "exit 5", ""]))
+    command = ["bash", str(script)]
+    if pipe:
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    else:
+        with (tmp_path / "log").open("w") as log:
+            done = subprocess.run(command, stdout=log, stderr=log, timeout=60, check=False)
+    assert done.returncode == 5
+    host, code, *said = paths.job_failure("job-0").read_text().splitlines()
+    assert (bool(host), code, said) == (True, "5", [] if pipe else ["no such library"])

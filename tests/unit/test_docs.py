@@ -1,110 +1,90 @@
-"""docs/keys.md is written from the dataclasses that type the configs, and the options: pytest --rewrite."""
+"""Compare docs/keys.md and comments of option files with the declarations: pytest --rewrite."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hpcml import site, spec
+from hpcml import catalogue, site, spec
+from hpcml.keys import declared
+from hpcml.targets import locate
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
-# Groups whose options are no dataclasses: the keys and what they mean are in the options themselves.
-OPTIONS = sorted(path for group in ("workload", "data") for path in (ROOT / "conf" / group).glob("*.yaml"))
+# Options with classes of hpcml; the files of other options explain their keys.
+OPTIONS = sorted(
+    path
+    for group in ("workload", "data")
+    for path in (ROOT / "conf" / group).glob("*.yaml")
+    if "\n_target_: hpcml." in path.read_text()
+)
 
-CLASSES = {
-    "scratch, seed, size, model_format, scaling": spec.RunSpec,
-    "cluster=pbs, slurm, allocation": spec.BatchSpec,
-    "cluster=pbs, slurm": spec.JobsSpec,
-    "cluster=allocation": spec.AllocationSpec,
-    "cluster=attach": spec.AttachSpec,
-    "cluster.environment": spec.EnvironmentSpec,
-    "cluster=local": spec.LocalSpec,
-    "head": spec.HeadSpec,
-    "site": site.Site,
-    "site.queues.NAME": site.Queue,
-    "site.queues.NAME.tiers[]": site.Tier,
-    "site.storage": site.Storage,
-    "site.commands.pbs, .slurm": site.Commands,
-    "site.head": site.HeadRules,
-}
-
-# Of RunSpec, what is a group of the config.
+# Fields of RunSpec that are config groups.
 GROUPS = {"workload", "data", "model", "site", "cluster", "head"}
 
-NAMES = {"None": "null", "True": "true", "False": "false", "MISSING": "must be given"}
+SECTIONS = list(catalogue.sections())
 
 
-def keys(cls: type) -> list[tuple[str, str, str]]:
-    """Give name, default and comment of the fields that a class has itself; a comment stands for all below it."""
-    found, comment, fresh = [], "", False
-    for text in inspect.getsource(cls).splitlines():
-        line = text.strip()
-        if line.startswith("# "):
-            comment, fresh = (line[2:] if not fresh else f"{comment} {line[2:]}"), True
-        elif ": " in line and " = " in line and text.startswith("    ") and not text.startswith("     "):
-            name, _, rest = line.partition(":")
-            default = rest.partition(" = ")[2]
-            if default.startswith("field("):
-                default = "[]" if "list" in default else "{}" if "dict" in default else ""
-            default = NAMES.get(default, default)
-            found.append((name, default, comment))
-            fresh = False
-        elif line.startswith("def "):
-            break
-    return [entry for entry in found if cls is not spec.RunSpec or entry[0] not in GROUPS]
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
+def test_each_key_has_a_text_of_its_own(section: catalogue.Section) -> None:
+    texts = [entry.text for entry in section.entries]
+    assert [entry.name for entry in section.entries if not entry.text] == []
+    assert [text for text, count in Counter(texts).items() if count > 1] == []
 
 
-def option_keys(path: Path) -> list[tuple[str, str, str]]:
-    """Give name, default and comment of an option's keys."""
-    found = []
-    for line in path.read_text().splitlines():
-        match = re.fullmatch(r"(?!_target_|defaults)(\w+): ?(.*?)(?: +# (.*))?", line)
-        if match:
-            name, default, comment = match.groups()
-            found.append((name, "must be given" if default == "???" else default, comment or ""))
-    return found
+def test_no_two_keys_share_a_text() -> None:
+    """Keys of several options, such as the path of a file, may share a text."""
+    names: dict[str, set[str]] = {}
+    for entry in (entry for section in SECTIONS for entry in section.entries):
+        names.setdefault(entry.text, set()).add(entry.name)
+    assert {text: found for text, found in names.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("module", [site, spec], ids=lambda module: module.__name__)
+def test_every_field_is_a_declared_key(module: object) -> None:
+    classes = [cls for cls in vars(module).values() if isinstance(cls, type) and dataclasses.is_dataclass(cls)]
+    for cls in classes:
+        names = {field.name for field in dataclasses.fields(cls)} - (GROUPS if cls is spec.RunSpec else set())
+        assert names == set(declared(cls)), cls
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: f"{path.parent.name}={path.stem}")
-def test_every_key_of_a_workload_or_loader_is_explained(path: Path) -> None:
-    if "hpcml." in path.read_text().partition("_target_")[2]:  # of others' functions their own pages say it
-        assert [name for name, _, comment in option_keys(path) if not comment] == []
+def test_comments_of_option_files_match_the_declarations(path: Path, recorded: Callable[[Path, str], None]) -> None:
+    text = path.read_text()
+    (target,) = re.findall(r"^_target_: (\S+)", text, re.MULTILINE)
+    known = declared(locate(target, ""))
+    assert set(re.findall(r"^(?!_target_|defaults)(\w+):", text, re.MULTILINE)) <= set(known)
+    recorded(path, re.sub(r"^(\w+):(.*?)( +# .*)?$", lambda match: commented(match, known), text, flags=re.MULTILINE))
 
 
-@pytest.mark.parametrize("cls", CLASSES.values(), ids=lambda cls: cls.__name__)
-def test_every_key_is_explained(cls: type) -> None:
-    own = {field.name for field in dataclasses.fields(cls)}
-    for base in cls.__bases__:
-        if dataclasses.is_dataclass(base):
-            own -= {field.name for field in dataclasses.fields(base)}
-    if cls is spec.RunSpec:
-        own -= GROUPS
-    assert {name for name, _, _ in keys(cls)} == own
+def commented(match: re.Match[str], known: dict[str, catalogue.Key]) -> str:
+    """Return a line of an option's file with the comment from the declaration."""
+    name, value, _ = match.groups()
+    line = f"{name}:{value}"
+    return f"{line:<21} # {known[name].text}" if name in known else match[0]
 
 
-def section(title: str, doc: str, found: list[tuple[str, str, str]]) -> str:
-    """Write a part of the page."""
-    rows = [f"| `{name}` | {f'`{default}`' if default else ''} | {comment} |" for name, default, comment in found]
-    return f"## {title}\n\n{doc}\n\n| key | default | |\n|---|---|---|\n" + "\n".join(rows)
+def row(entry: catalogue.Entry) -> str:
+    text = entry.text + (f"; for example `{entry.example}`" if entry.example else "")
+    default = f"`{entry.default}`" if entry.default else ""
+    cells = [f"`{entry.name}`", entry.type, default, entry.unit, text]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def test_the_page_of_keys(recorded: Callable[[Path, str], None]) -> None:
     parts = [
-        "# Keys\n\nWhat can be set, with its default; null comes from the site, or is as the text says.",
-        "This file is written by the tests: `pytest tests/unit/test_docs.py --rewrite`.",
+        "# Keys\n\nEvery config key with its type, default and unit. `hpcml keys PATTERN` prints the same.",
+        "This page is written by `pytest tests/unit/test_docs.py --rewrite`.",
     ]
-    for title, cls in CLASSES.items():
-        doc = (inspect.getdoc(cls) or "").partition("\n\n")[0].replace("\n", " ")
-        parts.append(section(title, doc, keys(cls)))
-    for path in OPTIONS:
-        doc = path.read_text().splitlines()[0].removeprefix("# ").partition(f". {path.parent.name}=")[0]
-        if found := option_keys(path):
-            parts.append(section(f"{path.parent.name}={path.stem}", f"{doc}.", found))
-    recorded(DOCS / "keys.md", "\n\n".join(parts).replace("``", "`") + "\n")
+    for section in SECTIONS:
+        text = section.text.replace("``", "`")
+        rows = "\n".join(map(row, section.entries))
+        head = "| key | type | default | unit | |\n|---|---|---|---|---|"
+        parts.append(f"## {section.title}\n\n{text}\n\n{head}\n{rows}")
+    recorded(DOCS / "keys.md", "\n\n".join(parts) + "\n")

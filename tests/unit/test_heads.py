@@ -1,4 +1,4 @@
-"""Heads in jobs without a scheduler: what is submitted and refused, where a head is, and when its own job ends."""
+"""Head jobs without a scheduler: submission, rejection, lookup, and the end of the job."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.unit.requests import settled
+from tests.unit.requests import resolved
 from tests.unit.test_jobs import command
 
 from hpcml import runs
-from hpcml.batch import ledger, ownjob
-from hpcml.batch.ownjob import OwnJob, own_job
-from hpcml.batch.scheduler import Pbs, spoken_to
+from hpcml.batch import current_job, ledger
+from hpcml.batch.current_job import CurrentJob, find_current_job
+from hpcml.batch.schedulers import to_ledger
+from hpcml.batch.schedulers.pbs import Pbs
 from hpcml.cli import main
 from hpcml.cluster.allocation import Nodes
 from hpcml.errors import ConfigError, Interrupted
@@ -37,7 +37,7 @@ Says = Callable[..., None]
 
 @pytest.fixture
 def says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Says:
-    """Let a command say something; what it was asked is in the file of its name with .asked."""
+    """Create a command that prints a text; its arguments go to a file with suffix .asked."""
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
 
     def define(name: str, text: str, code: int = 0) -> None:
@@ -48,7 +48,7 @@ def says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Says:
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory, and a place for runs."""
+    """A working directory, and a scratch directory."""
     monkeypatch.setenv("HPCML_SCRATCH", str(tmp_path / "scratch"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -71,34 +71,34 @@ class TestSubmit:
         assert f"export HPCML_RUN={paths.root}" in script
         assert paths.arguments.read_text().splitlines() == [*OVERRIDES, "workload.grid={C: [1, 2]}"]
         assert str(Path(sys.executable).parent) in paths.environment.read_text()
-        assert f"{desk}/bin" in paths.environment.read_text()  # where qsub was found
+        assert f"{desk}/bin" in paths.environment.read_text()  # directory of qsub
         assert [e["event"] for e in map(json.loads, paths.ledger.read_text().splitlines())] == [
             "submitting",
             "submitted",
         ]
         assert ledger.read(paths.ledger).head == "12.pbs"
-        assert not ledger.read(paths.ledger).anything  # a head leaves nothing behind that has to be cleaned
-        assert summarise(paths)["state"] == "SUBMITTED"
+        assert not ledger.read(paths.ledger).anything  # A head job is not an orphan.
+        assert summarise(paths).state == "SUBMITTED"
 
-    def test_one_that_is_refused(self, desk: Path, says: Says, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_rejected_head_job(self, desk: Path, says: Says, capsys: pytest.CaptureFixture[str]) -> None:
         command(desk / "bin", "qsub", "echo 'qsub: Unknown queue' >&2; exit 170")
         assert main(["submit", *OVERRIDES]) == 1
-        assert "the head job was refused: there is no such queue" in capsys.readouterr().err
-        assert summarise(only_run(desk))["state"] == "FAILED"
+        assert "the head job was rejected: there is no such queue" in capsys.readouterr().err
+        assert summarise(only_run(desk)).state == "FAILED"
 
     @pytest.mark.parametrize(
         ("args", "said"),
         [
-            (["experiment=digits_svc"], "cluster=local: there is nothing to submit"),
-            ([*OVERRIDES, "head.where=here"], "head.where=here: `hpcml submit` puts the head in a job"),
-            ([*OVERRIDES, "--after"], "--after: of which run, or which job?"),
+            (["experiment=digits_svc"], "cluster=local: no batch job to submit"),
+            ([*OVERRIDES, "head.where=here"], "head.where=here: `hpcml submit` runs the head in a job"),
+            ([*OVERRIDES, "--after"], "hpcml submit: argument --after: expected one argument"),
             ([*OVERRIDES, "--after=99.pbs"], "--after 99.pbs: the scheduler has no job 99.pbs"),
-            ([*OVERRIDES, "--after=last"], "there is no such directory to look for runs in"),
+            ([*OVERRIDES, "--after=last"], "no such directory"),
             ([*OVERRIDES, "cluster.ncpus=99"], "cluster.ncpus=99"),
             ([*OVERRIDES, "data=csv", "data.path=no.csv", "data.target=y"], "no.csv"),
         ],
     )
-    def test_what_is_wrong(
+    def test_invalid_requests(
         self, desk: Path, says: Says, capsys: pytest.CaptureFixture[str], args: list[str], said: str
     ) -> None:
         says("qsub", "12.pbs\\n")
@@ -111,8 +111,8 @@ class TestSubmit:
     @pytest.mark.parametrize(
         ("more", "code", "said"),
         [
-            ("    Exit_status = 0\\n    substate = 92\\n", 0, "has ended well already"),
-            ("    Exit_status = 1\\n    substate = 93\\n", 2, "a follower of it would never start"),
+            ("    Exit_status = 0\\n    substate = 92\\n", 0, "has already succeeded"),
+            ("    Exit_status = 1\\n    substate = 93\\n", 2, "a job after it would never start"),
         ],
     )
     def test_after_a_job_that_has_ended(
@@ -124,13 +124,13 @@ class TestSubmit:
         captured = capsys.readouterr()
         assert said in captured.out + captured.err
 
-    def test_after_one_that_runs(self, desk: Path, says: Says) -> None:
+    def test_after_a_running_job(self, desk: Path, says: Says) -> None:
         says("qsub", "13.pbs\\n")
         says("qstat", RUNNING.format(state="R", more=""))
         assert main(["submit", *OVERRIDES, "--after", "12.pbs"]) == 0
         assert "#PBS -W depend=afterok:12.pbs\n" in only_run(desk).job_script("head").read_text()
 
-    def test_waiting_for_one_that_ends_without_a_record(
+    def test_waiting_for_a_run_that_ends_without_a_record(
         self, desk: Path, says: Says, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("hpcml.submission._RECORD", 0.2)
@@ -140,12 +140,12 @@ class TestSubmit:
         assert "head job 12.pbs ended without a record" in capsys.readouterr().err
 
 
-class TestWhereAHeadIs:
+class TestLookUp:
     @pytest.fixture
     def submitted(self, desk: Path) -> RunPaths:
         paths = runs.create(desk / "scratch")
         write_manifest(paths, time.time(), Origin(["hpcml", "submit"]), None, begun=False)
-        ledger.Ledger(paths.ledger).note("submitted", "head", id="12.pbs", scheduler="pbs", site=spoken_to(SITE))
+        ledger.Ledger(paths.ledger).note("submitted", "head", id="12.pbs", scheduler="pbs", site=to_ledger(SITE))
         return paths
 
     @pytest.mark.parametrize(
@@ -153,10 +153,11 @@ class TestWhereAHeadIs:
         [
             ("Q", "    comment = Not Running: Queue not started.\\n", "SUBMITTED"),
             ("R", "", "RUNNING"),
-            ("F", "    Exit_status = 271\\n    substate = 91\\n", "LOST"),
+            ("F", "    Exit_status = 271\\n    substate = 91\\n", "CANCELLED"),
+            ("F", "    Exit_status = 1\\n    substate = 93\\n", "LOST"),
         ],
     )
-    def test_the_scheduler_is_asked(
+    def test_the_scheduler_is_queried(
         self, submitted: RunPaths, says: Says, capsys: pytest.CaptureFixture[str], *, state: str, more: str, shown: str
     ) -> None:
         says("qstat", RUNNING.format(state=state, more=more))
@@ -167,16 +168,36 @@ class TestWhereAHeadIs:
         assert main(["list"]) == 0
         assert shown in capsys.readouterr().out
 
-    def test_no_answer_is_no_loss(
+    def test_a_head_that_was_deleted_before_it_ran(
+        self, submitted: RunPaths, says: Says, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        says("qstat", RUNNING.format(state="F", more="    substate = 91\\n"))
+        assert main(["status", submitted.run_id, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["state"] == "CANCELLED"
+        assert "its head job 12.pbs never started: the job was deleted before it ran" in found["error"]
+        assert json.loads(submitted.record.read_text())["state"] == "CANCELLED"  # the scheduler forgets the job
+
+    def test_the_last_line_of_its_log(
+        self, submitted: RunPaths, says: Says, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        submitted.head_log.parent.mkdir(parents=True, exist_ok=True)
+        submitted.head_log.write_text("there is no command hpcml after env.sh\n")
+        says("qstat", RUNNING.format(state="F", more="    Exit_status = 2\\n    substate = 93\\n"))
+        assert main(["status", submitted.run_id]) == 0
+        out = capsys.readouterr().out
+        assert "exit code 2; its log ends with: there is no command hpcml after env.sh" in " ".join(out.split())
+
+    def test_no_answer_does_not_mean_lost(
         self, submitted: RunPaths, says: Says, capsys: pytest.CaptureFixture[str], desk: Path
     ) -> None:
         command(desk / "bin", "qstat", "echo 'Connection refused' >&2; exit 255")
         assert main(["status", submitted.run_id]) == 0
         assert capsys.readouterr().out.startswith("SUBMITTED")
 
-    def test_clean_deletes_nothing_of_a_head_that_runs(self, submitted: RunPaths, says: Says, desk: Path) -> None:
+    def test_clean_keeps_the_jobs_of_a_running_head(self, submitted: RunPaths, says: Says, desk: Path) -> None:
         book = ledger.Ledger(submitted.ledger)
-        book.note("submitting", "job-0", name="x", scheduler="pbs", site=spoken_to(SITE))
+        book.note("submitting", "job-0", name="x", scheduler="pbs", site=to_ledger(SITE))
         book.note("submitted", "job-0", id="13.pbs")
         manifest = json.loads(submitted.manifest.read_text())
         submitted.manifest.write_text(json.dumps({**manifest, "host": "node7", "pid": 1, "process_started": 1.0}))
@@ -189,29 +210,107 @@ class TestWhereAHeadIs:
         assert "nothing" in json.dumps(ledger.read(submitted.ledger).jobs) or not ledger.read(submitted.ledger).jobs
 
 
-class TestOwnJob:
+class TestInterruptedSubmission:
+    """A login node may go down while qsub runs."""
+
+    @pytest.fixture
+    def asked(self, desk: Path) -> RunPaths:
+        paths = runs.create(desk / "scratch")
+        write_manifest(paths, time.time(), Origin(["hpcml", "submit"]), None, begun=False)
+        gone = subprocess.Popen(["true"])
+        gone.wait()
+        where = {"host": socket.gethostname(), "pid": gone.pid}
+        facts = {"name": "hpcml-head-x", "scheduler": "pbs", "site": to_ledger(SITE)}
+        ledger.Ledger(paths.ledger).note("submitting", "head", **facts, **where)
+        return paths
+
+    def test_the_job_exists(self, asked: RunPaths, desk: Path, says: Says, capsys: pytest.CaptureFixture[str]) -> None:
+        command(desk / "bin", "qselect", '[ "$*" = "-N hpcml-head-x" ] && echo 12.pbs')
+        says("qstat", RUNNING.format(state="Q", more=""))
+        assert main(["status", asked.run_id, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["state"], found["head_job"]) == ("SUBMITTED", "12.pbs")
+        says("qsub", "13.pbs\\n")
+        assert main(["submit", *OVERRIDES, "--after", asked.run_id]) == 0
+        assert ledger.read(asked.ledger).head == "12.pbs"
+
+    def test_the_job_does_not_exist(
+        self, asked: RunPaths, says: Says, capsys: pytest.CaptureFixture[str], desk: Path
+    ) -> None:
+        says("qselect", "")
+        assert main(["status", asked.run_id]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith("LOST")
+        assert "was never submitted: type hpcml submit again" in out
+        says("qsub", "13.pbs\\n")
+        assert main(["submit", *OVERRIDES, "--after", asked.run_id]) == 2
+        assert not (desk / "qsub.asked").exists()
+
+    def test_the_scheduler_does_not_answer(
+        self, asked: RunPaths, desk: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        command(desk / "bin", "qselect", "echo 'Connection refused' >&2; exit 255")
+        assert main(["status", asked.run_id]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith("SUBMITTED")
+        assert "not yet known" in out
+
+    def test_the_submission_is_in_progress(
+        self, asked: RunPaths, says: Says, capsys: pytest.CaptureFixture[str], desk: Path
+    ) -> None:
+        says("qselect", "")
+        line = json.loads(asked.ledger.read_text())
+        asked.ledger.write_text(json.dumps({**line, "pid": os.getpid()}) + "\n")
+        assert main(["status", asked.run_id]) == 0
+        assert capsys.readouterr().out.startswith("SUBMITTED")
+        assert not (desk / "qselect.asked").exists()
+
+    def test_the_submission_never_began(self, desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        paths = runs.create(desk / "scratch")
+        write_manifest(paths, time.time() - 600, Origin(["hpcml", "submit"]), None, begun=False)
+        assert main(["status", paths.run_id]) == 0
+        assert capsys.readouterr().out.startswith("LOST")
+
+    def test_sigterm_while_qsub_runs(self, desk: Path) -> None:
+        command(desk / "bin", "qsub", "touch asked; sleep 2; echo 12.pbs")
+        command(desk / "bin", "qdel", "echo $* >> deleted")
+        environ = {**os.environ, "PATH": f"{desk}/bin:{os.environ['PATH']}"}
+        line = [sys.executable, "-m", "hpcml", "submit", *OVERRIDES]
+        process = subprocess.Popen(line, env=environ, stderr=subprocess.PIPE, text=True)
+        while not (desk / "asked").exists():
+            time.sleep(0.1)
+        process.terminate()
+        assert "cancelled by SIGTERM" in process.communicate(timeout=60)[1]
+        assert process.returncode == 143
+        found = summarise(only_run(desk))
+        assert (found.state, found.error) == ("CANCELLED", "cancelled by SIGTERM")
+        assert (desk / "deleted").read_text().split()[-1] == "12.pbs"
+
+
+class TestCurrentJob:
     def test_it_ends_when_its_walltime_does(self, says: Says, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PBS_JOBID", "12.pbs")
         says("qstat", RUNNING.format(state="R", more="    Resource_List.walltime = 01:00:00\\n"))
         began = time.time()
         code = (
-            "import sys; sys.path.insert(0, '.')\nfrom hpcml.batch.ownjob import own_job\nprint(own_job(None).ends())"
+            "import sys; sys.path.insert(0, '.')\nfrom hpcml.batch.current_job import find_current_job\n"
+            "print(find_current_job(None).ends())"
         )
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, start_new_session=True
         )
-        assert abs(float(done.stdout) - began - 3600) < 10
+        assert began - 1 <= float(done.stdout) - 3600 <= time.time()  # PBS reports whole seconds.
 
-    def test_one_that_does_not_say(self, says: Says, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_scheduler_that_does_not_report_the_end(self, says: Says, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PBS_JOBID", "12.pbs")
         says("qstat", RUNNING.format(state="R", more=""))
-        found = own_job(SITE)
+        found = find_current_job(SITE)
         assert found is not None
         assert found.ends() is None
 
     def test_no_job(self) -> None:
-        assert own_job(None) is None
-        assert not ownjob.in_job()
+        assert find_current_job(None) is None
+        assert not current_job.in_job()
 
     def test_nodes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         batch = Pbs(SITE)
@@ -220,19 +319,19 @@ class TestOwnJob:
         monkeypatch.setenv("PBS_NODEFILE", str(tmp_path / "nodes"))
         assert batch.node_lines() == ("a", "a", "b", "b")
 
-    def test_an_allocation_of_another_size_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_allocation_of_another_size_is_rejected(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "nodes").write_text("a\nb\n")
         monkeypatch.setenv("PBS_NODEFILE", str(tmp_path / "nodes"))
-        request = settled("gadi", ["cluster=allocation", "cluster.project=ab12", "cluster.nodes=3"])[0]
+        request = resolved("gadi", ["cluster=allocation", "cluster.project=ab12", "cluster.nodes=3"])[0]
         with pytest.raises(ConfigError, match=r"cluster\.nodes=3: job 12\.pbs has 2: a b"):
-            Nodes(request, RunPaths(tmp_path), OwnJob("12.pbs", Pbs(SITE)))
+            Nodes(request, RunPaths(tmp_path), CurrentJob("12.pbs", Pbs(SITE)))
 
     def test_each_node_gets_its_own_command(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A site may list a node once for each core: pbsdsh counts lines."""
+        """Some sites list a node once for each core, and pbsdsh counts lines."""
         (tmp_path / "nodes").write_text("a\n" * 48 + "b\n" * 48)
         monkeypatch.setenv("PBS_NODEFILE", str(tmp_path / "nodes"))
-        request = settled("gadi", ["cluster=allocation", "cluster.project=ab12", "cluster.nodes=2"])[0]
-        nodes = Nodes(request, RunPaths(tmp_path), OwnJob("12.pbs", Pbs(SITE)))
+        request = resolved("gadi", ["cluster=allocation", "cluster.project=ab12", "cluster.nodes=2"])[0]
+        nodes = Nodes(request, RunPaths(tmp_path), CurrentJob("12.pbs", Pbs(SITE)))
         assert [node.command[1:3] for node in nodes.all] == [["-n", "0"], ["-n", "48"]]
 
 
@@ -243,15 +342,15 @@ def test_an_alarm_interrupts() -> None:
         pass
 
 
-def test_what_was_submitted_is_begun_once(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_submitted_run_starts_only_once(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = runs.create(desk / "scratch")
     write_manifest(paths, time.time(), Origin(["hpcml", "submit"]), None, begun=False)
     monkeypatch.setenv("HPCML_RUN", str(paths.root))
     args = ["run", "experiment=digits_svc", "workload.grid={C: [1]}", "workload.cv=2", "cluster.workers=1"]
     assert main(args) == 0
     assert "HPCML_RUN" not in os.environ
-    found: dict[str, Any] = summarise(paths)
-    assert (found["state"], found["host"]) == ("DONE", socket.gethostname())
+    found = summarise(paths)
+    assert (found.state, found.host) == ("DONE", socket.gethostname())
     assert json.loads(paths.manifest.read_text())["submitted"]["host"] == socket.gethostname()
     monkeypatch.setenv("HPCML_RUN", str(paths.root))
     assert main(args) == 2

@@ -1,4 +1,4 @@
-"""dask_jobqueue gets everything from hpcml: what the user has configured for his own use of it changes nothing."""
+"""Check that the user's own configuration of dask_jobqueue has no effect on hpcml."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 import dask
 import pytest
 import yaml
-from tests.unit.requests import settled
+from tests.unit.requests import resolved
 
 from hpcml.batch.directives import worker_script
 from hpcml.batch.request import Request
-from hpcml.batch.scheduler import scheduler
+from hpcml.batch.schedulers import scheduler_of
 from hpcml.cluster.jobs import Jobs
 from hpcml.runs import RunPaths
 
@@ -24,7 +24,7 @@ OVERRIDES = {
     "pbs": ("gadi", ["cluster.project=ab12"]),
     "slurm": ("generic_slurm", ["cluster.ncpus=4", "cluster.mem=8GB", "cluster.project=ab12"]),
 }
-# What somebody may have in ~/.config/dask/jobqueue.yaml.
+# Possible content of ~/.config/dask/jobqueue.yaml.
 HOSTILE: dict[str, Any] = {
     "name": "mine", "queue": "express", "account": "xx99", "project": None, "walltime": "99:00:00", "interface": "eth9",
     "resource-spec": "select=1:ncpus=1", "job-extra-directives": ["-q hugemem"], "job-directives-skip": ["-l"],
@@ -44,7 +44,7 @@ def jobqueue(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def script(jobqueue: Any, request: Request, root: Path) -> str:
     cls = jobqueue.PbsWorkerJob if request.scheduler == "pbs" else jobqueue.SlurmWorkerJob
-    jobs = Jobs(request, RunPaths(root), scheduler(request.site, request.scheduler))
+    jobs = Jobs(request, RunPaths(root), scheduler_of(request.site, request.scheduler))
     with dask.config.set({f"jobqueue.{jobqueue.SECTION}": jobqueue.section(request)}):
         return str(cls("tls://10.6.0.1:8786", "job-0", jobs=jobs).job_script())
 
@@ -53,7 +53,7 @@ def script(jobqueue: Any, request: Request, root: Path) -> str:
 def test_the_users_own_configuration_changes_nothing(
     name: str, jobqueue: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    request, _ = settled(*OVERRIDES[name])
+    request, _ = resolved(*OVERRIDES[name])
     expected = worker_script(request, RunPaths(tmp_path), "job-0")
     assert script(jobqueue, request, tmp_path) == expected
     monkeypatch.setenv("PBS_ACCOUNT", "xx99")
@@ -63,9 +63,9 @@ def test_the_users_own_configuration_changes_nothing(
 
 @pytest.mark.parametrize("scheduler", ["pbs", "slurm"])
 def test_the_private_section_is_complete(scheduler: str, jobqueue: Any) -> None:
-    """Every key that dask_jobqueue knows, so that none of them is taken from anywhere else."""
+    """It has every key of dask_jobqueue, so that none is read from elsewhere."""
     known = yaml.safe_load((resources.files("dask_jobqueue") / "jobqueue.yaml").read_text())["jobqueue"][scheduler]
-    request, _ = settled(*OVERRIDES[scheduler])
+    request, _ = resolved(*OVERRIDES[scheduler])
     assert set(jobqueue.section(request)) == set(known)
 
 

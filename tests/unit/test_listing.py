@@ -1,4 +1,4 @@
-"""Reading qstat and pbsnodes: every recorded output, and what no scheduler should print."""
+"""Parse recorded outputs of qstat and pbsnodes, and invalid output."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.openpbs import HERE, Sample, samples
 
-from hpcml.batch import listing
-from hpcml.batch.listing import STATES, JobStatus, Listing, read_json, read_nodes, read_text
-from hpcml.batch.values import as_time
+from hpcml.batch.schedulers import listing
+from hpcml.batch.schedulers.listing import STATES, JobStatus, Listing, State, read_json, read_nodes, read_text
+from hpcml.batch.schedulers.values import as_time
 
 HEAD = '"timestamp": 1, "pbs_version": "23.06.06", "pbs_server": "s"'
 
-# What they must not be taken for: a listing without jobs. The last is no text of qstat -f at all.
+# Outputs that must not be read as a listing without jobs. The last is not from qstat -f.
 OUTAGES = {
     "qstat_err_no_server", "qstat_err_bad_id", "qstat_err_bad_option", "server_down.qstat",
     "server_down.qstat_-f_-F_json", "server_down.qstat_-Bf", "server_down.pbsnodes", "pbsnodes_err_unknown",
@@ -33,7 +33,7 @@ FINISHED = {
 }  # fmt: skip
 EMPTY = {"qstat_-f_-F_json_no_jobs"}
 
-# state and substate of the one job of a sample, or of its first
+# State and substate of the first job of a sample.
 STATE = {
     "job_never_runs_default_mem_from_resources_max": ("queued", 10), "job_qstat_self": ("running", 41),
     "job_ok_running": ("running", 42), "job_afterok_held": ("held", 22), "job_-V": ("running", 41),
@@ -96,7 +96,7 @@ class TestSamples:
         for asked in filter(None, [UNKNOWN.get(name), FINISHED.get(name)]):
             expected = "unknown to the server" if asked == UNKNOWN.get(name) else "finished"
             assert found.answer(asked) == found.answer(f"{asked}.pbs-server") == expected
-        # only a listing without any error speaks of jobs that it does not name
+        # Only a listing without errors proves anything about jobs that it does not contain.
         whole = name not in UNKNOWN and name not in FINISHED and sample.name not in OUTAGES
         assert found.answer("4711") == ("unknown to the server" if whole else "no answer")
         if found.jobs:
@@ -107,7 +107,7 @@ class TestSamples:
         else:
             assert sample.name in OUTAGES | UNKNOWN.keys() | FINISHED.keys() | EMPTY
 
-    def test_text_and_json_say_the_same(self) -> None:
+    def test_text_and_json_agree(self) -> None:
         names = {sample.name for sample in LISTINGS}
         pairs = [name for name in names if f"{name}_-F_json" in names]
         assert len(pairs) > 20
@@ -125,7 +125,7 @@ class TestSamples:
     def test_a_whole_job(self) -> None:
         job = one("job_ok.qstat_-x_-f")
         assert job == JobStatus(
-            id="111.pbs-server", name="ok_job", state="finished", queue="normal", substate=92, exit_status=0,
+            id="111.pbs-server", name="ok_job", state=State.FINISHED, queue="normal", substate=92, exit_status=0,
             comment="Job run at Sat Nov 21 at 07:27 on (pbs-mom1:ncpus=2:mem=1048576kb:jobfs=1048576kb) and finished",
             resources={
                 "jobfs": "1gb", "mem": "1gb", "ncpus": "2", "nodect": "1", "place": "free",
@@ -140,7 +140,7 @@ class TestSamples:
         assert one("job_envscatter.qstat_-x_-f_-F_json").nodes == ("pbs-mom1", "pbs-mom2")
         assert not one("job_bad_output_path.qstat_-x_-f_-F_json").delivered
 
-    def test_numbers_and_names_stay_what_they_are(self) -> None:
+    def test_numbers_and_names_are_unchanged(self) -> None:
         assert one("job_numeric_strings.qstat_-f_-F_json").name == "e14"
         job = read_json(wrapped(Job_Name=123, comment=True, substate=True, exec_host=None, queue=None), b"", 0).jobs
         assert (job["7.s"].name, job["7.s"].comment, job["7.s"].substate, job["7.s"].nodes) == ("123", "true", None, ())
@@ -180,18 +180,18 @@ class TestSlurmsWrapper:
     def test_jobs(self) -> None:
         found = read_text(self.TEXT, b"", 0)
         assert found.jobs["12"] == JobStatus(
-            id="12", name="w", state="running", queue="normal", nodes=("n1", "n2"),
+            id="12", name="w", state=State.RUNNING, queue="normal", nodes=("n1", "n2"),
             resources={"walltime": "48:00:00", "nodect": "2", "ncpus": "4"},
         )  # fmt: skip
         assert found.jobs["13"].state == "finished"
         assert [found.answer(job_id) for job_id in ("12", "13", "14")] == ["listed", "listed", "unknown to the server"]
 
     def test_out_of_memory(self) -> None:
-        """Slurm's OUT_OF_MEMORY is a U in the wrapper, which means suspended in PBS."""
+        """The wrapper prints U for Slurm's OUT_OF_MEMORY, which means suspended in PBS."""
         assert read_text(b"Job Id:\t12\n\tjob_state = U\n\n", b"", 0).jobs["12"].state == "finished"
         assert read_text(b"Job Id: 12.s\n    job_state = U\n\n", b"", 0).jobs["12.s"].state == "suspended"
 
-    def test_nothing_found_and_nothing_said(self) -> None:
+    def test_no_jobs_and_no_output(self) -> None:
         assert read_text(b"", b"", 153).answer("14") == "unknown to the server"
         assert read_json(b"", b"", 153).answer("14") == "no answer"
 
@@ -202,7 +202,7 @@ class TestSlurmsWrapper:
 
 
 class TestDoubt:
-    """What says nothing is an outage, whatever the exit code."""
+    """Ambiguous output is an outage, whatever the exit code."""
 
     @pytest.mark.parametrize("code", [0, 1, 35, 153, 255, -15])
     @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ class TestDoubt:
             (-9, b""),
         ],
     )
-    def test_valid_json_is_no_answer_when_the_command_failed(self, code: int, stderr: bytes) -> None:
+    def test_valid_json_of_a_failed_command_is_an_outage(self, code: int, stderr: bytes) -> None:
         found = read_json(f"{{{HEAD}}}".encode(), stderr, code)
         assert found.outage
         assert found.answer("7") == "no answer"
@@ -235,7 +235,7 @@ class TestDoubt:
 
     def test_the_sentence(self) -> None:
         assert read_json(b"", b"", 0).outage == "qstat printed nothing"
-        assert read_json(b'{"a', b"", 0).outage == "qstat printed what is no whole listing, beginning with '{\"a'"
+        assert read_json(b'{"a', b"", 0).outage == "qstat printed an incomplete listing, starting with '{\"a'"
         assert read_json(b"", b"", -9).outage == "qstat was killed by signal 9"
         assert (
             read_nodes(b"", b"Connection refused\n", 1).outage == "pbsnodes ended with exit code 1: Connection refused"
@@ -284,7 +284,7 @@ QUIET = settings(database=None, deadline=None)
 class TestAnything:
     @QUIET
     @given(READERS, st.binary().filter(bytes.strip), st.binary(), CODES)
-    def test_noise_says_nothing_of_any_job(self, reader: Reader, stdout: bytes, stderr: bytes, code: int) -> None:
+    def test_noise_proves_nothing_about_jobs(self, reader: Reader, stdout: bytes, stderr: bytes, code: int) -> None:
         found = reader(stdout, stderr, code)
         assert found.outage
         assert not found.jobs
@@ -293,7 +293,7 @@ class TestAnything:
 
     @QUIET
     @given(st.data())
-    def test_a_listing_that_is_cut_short_says_nothing(self, data: st.DataObject) -> None:
+    def test_a_truncated_listing_is_an_outage(self, data: st.DataObject) -> None:
         sample = data.draw(st.sampled_from([s for s in LISTINGS if s.reader == "read_json" and s.code == 0]))
         end = data.draw(st.integers(0, len(sample.stdout.rstrip()) - 1))
         found = read_json(sample.stdout[:end], b"", 0)
@@ -302,7 +302,7 @@ class TestAnything:
 
     @QUIET
     @given(st.data(), CODES)
-    def test_damage_raises_nothing(self, data: st.DataObject, code: int) -> None:
+    def test_damaged_output_never_raises(self, data: st.DataObject, code: int) -> None:
         sample = data.draw(st.sampled_from([s for s in LISTINGS if len(s.stdout) < 20_000]))
         at = data.draw(st.integers(0, len(sample.stdout)))
         stdout = sample.stdout[:at] + data.draw(st.binary(max_size=8)) + sample.stdout[at + 3 :]

@@ -1,7 +1,8 @@
-"""Results: tables in both formats, models by skops or joblib, and a rescue when the run directory fails."""
+"""Results: tables in both formats, models with skops or joblib, and rescue from a full disk."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import skops.io
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import BaggingClassifier, RandomForestClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
+from sklearn.utils.discovery import all_estimators
 
 from hpcml import Outcome, results, runs
 from hpcml.errors import ConfigError, ResultsError
@@ -65,7 +67,7 @@ def test_metrics(paths: RunPaths) -> None:
 def test_a_saved_model_predicts_the_same(paths: RunPaths, model: Any) -> None:
     how, warnings = save(Outcome(model=model.fit(X, Y)), paths, "skops")
     assert how is not None
-    loaded = eval(how, {"skops": skops})  # what the user is told to type
+    loaded = eval(how, {"skops": skops})  # the printed expression
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
     assert warnings == []
 
@@ -79,32 +81,49 @@ def test_joblib_and_none(paths: RunPaths) -> None:
 
 
 class Unsafe(SVC):
-    """Holds what skops has no way to write."""
+    """An estimator that skops cannot write."""
 
     def __init__(self) -> None:
         super().__init__()
         self.generator = (number for number in range(3))
 
 
-def test_what_skops_cannot_write_is_told_before_the_run() -> None:
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_models_considered_safe_are_written_by_skops() -> None:
+    """Check the shortcut for safe models with every estimator of scikit-learn."""
+    for name, kind in all_estimators():
+        with contextlib.suppress(TypeError):  # It requires another estimator.
+            model = kind()
+            if results._is_surely_safe(model):
+                assert skops.io.loads(skops.io.dumps(model)) is not None, name
+
+
+def test_values_that_need_a_trial() -> None:
+    assert results._is_surely_safe(make_pipeline(StandardScaler(), SVC(C=2)))
+    assert results._is_surely_safe(BaggingClassifier(SVC(), n_estimators=3))
+    assert not results._is_surely_safe(FunctionTransformer(np.log))
+    assert not results._is_surely_safe(make_pipeline(Unsafe()))
+
+
+def test_models_that_skops_cannot_write_are_rejected_before_the_run() -> None:
     with pytest.raises(ConfigError, match=r"Unsafe is not skops-safe(.|\n)*model_format=joblib"):
         check_model_format(Unsafe(), "skops")
     check_model_format(make_pipeline(FunctionTransformer(np.log1p), SVC()), "skops")
 
 
-def test_what_skops_could_not_load_again_is_told_too() -> None:
+def test_models_that_skops_cannot_load_are_rejected() -> None:
     with pytest.raises(ConfigError, match="not skops-safe"):
         check_model_format(make_pipeline(FunctionTransformer(lambda X: X), SVC()), "skops")
 
 
-def test_what_cannot_be_pickled_is_told_before_the_run() -> None:
+def test_models_that_cannot_be_pickled_are_rejected_before_the_run() -> None:
     model = make_pipeline(FunctionTransformer(lambda X: X), SVC())
     with pytest.raises(ConfigError, match=r"model_format=joblib: Pipeline cannot be pickled(.|\n)*model_format=none"):
         check_model_format(model, "joblib")
     check_model_format(model, "none")
 
 
-def test_a_model_that_became_unsafe_by_fitting_is_not_lost(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_made_unsafe_by_fitting_is_pickled(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise TypeError("no such type")
 
@@ -117,7 +136,7 @@ def test_a_model_that_became_unsafe_by_fitting_is_not_lost(paths: RunPaths, monk
 
 def test_results_are_rescued(paths: RunPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results.tempfile, "tempdir", str(tmp_path))
-    paths.tables.touch()  # where a directory belongs
+    paths.tables.touch()  # a file in place of the directory
     with pytest.raises(ResultsError, match="could not be written to") as caught:
         save(Outcome(metrics={"a": 1}, tables={"t": {"a": [1]}}), paths, "skops")
     rescue = next(tmp_path.glob(f"hpcml-{paths.run_id}-*"))

@@ -1,9 +1,10 @@
-"""What the user sees: progress on a terminal and in a batch log, tables, errors; and completion."""
+"""Output for the user: progress, tables, errors and completion."""
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hpcml import display, progress, runs
+from hpcml import __version__, display, progress, runs
 from hpcml.cli import main
 from hpcml.cluster import Load
 from hpcml.errors import ConfigError
@@ -36,7 +37,7 @@ def watch(console: Console, file: Path, cluster: Any = CLUSTER) -> str:
 def test_a_batch_log_gets_plain_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "_LOOK", 0.05)
     text = watch(Console(file=io.StringIO()), tmp_path / "p.json")
-    first, last = text.splitlines()  # the next line would come half a minute later
+    first, last = text.splitlines()  # The next line would appear half a minute later.
     assert "4/10 done" in first
     assert "left; 2 workers, 3MB of 1GB" in first
     assert "10/10 done" in last
@@ -64,7 +65,7 @@ def test_the_time_left() -> None:
     assert Snapshot(0, 5, 10, 5, 1, 0, 0).remaining == 5
 
 
-def test_an_error_is_shown_as_it_is() -> None:
+def test_an_error_is_printed_verbatim() -> None:
     console = Console(file=io.StringIO(), width=40)
     error = ConfigError("data.path=[red]x[/red]:x: " + "long " * 20, "type this")
     error.log = Path("/runs/1/hpcml.log")
@@ -82,11 +83,16 @@ class TestMain:
         for verb in ("run", "plan", "list", "status", "completion"):
             assert f"\n  {verb} " in out
         assert main([]) == 2
-        assert main(["--version"]) == 0
+        for args in (["--version"], ["run", "--version"]):
+            capsys.readouterr()
+            assert main(args) == 0
+            assert capsys.readouterr().out == f"hpcml {__version__}\n"
+        with pytest.raises(SystemExit):
+            main(["help", "list"])
 
     def test_unknown_verb(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["stats"]) == 2
-        assert "hpcml stats: there is no such verb\n  nearest: status" in capsys.readouterr().err
+        assert "hpcml stats: no such verb\n  did you mean 'status'" in capsys.readouterr().err
 
     def test_list_and_status_of_nothing(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         assert main(["list"]) == 0
@@ -94,11 +100,11 @@ class TestMain:
         assert main(["list", "--json", "--scratch", str(tmp_path)]) == 0
         assert json.loads(capsys.readouterr().out) == []
         assert main(["list", "--scratch", str(tmp_path / "none")]) == 2
-        assert "/none: there is no such directory" in capsys.readouterr().err
+        assert "/none: no such directory" in capsys.readouterr().err
         assert main(["status", "last"]) == 2
         assert "no such run" in capsys.readouterr().err
 
-    def test_lines_of_a_list_are_whole(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def test_lines_of_a_list_are_not_wrapped(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         paths = runs.create(tmp_path)
         main(["list"])
         header, row = capsys.readouterr().out.splitlines()
@@ -113,7 +119,7 @@ class TestMain:
         row = console.file.getvalue().splitlines()[1]
         assert row.startswith(f"{paths.run_id}  UNKNOWN ")
 
-    def test_a_mistake_of_our_own_is_one_message(
+    def test_an_internal_error_is_one_message(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -132,7 +138,7 @@ class TestMain:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("hpcml ", ["clean", "completion", "fetch", "list", "plan", "run", "status", "submit"]),
+        ("hpcml ", ["clean", "completion", "fetch", "keys", "list", "plan", "run", "status", "submit"]),
         ("hpcml st", ["status"]),
         ("hpcml run clu", ["cluster.", "cluster="]),
         ("hpcml run cluster=lo", ["cluster=local"]),
@@ -149,3 +155,47 @@ def test_words(
     monkeypatch.setenv("COMP_LINE", line)
     assert main(["completion", "words"]) == 0
     assert capsys.readouterr().out.split() == expected
+
+
+class TestKeys:
+    def test_one_in_full(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["keys", "cluster.walltime"]) == 0
+        assert capsys.readouterr().out == (
+            "cluster.walltime  (cluster=pbs, slurm, allocation)\n"
+            "           Walltime of each worker job\n"
+            "  type     [[HH:]MM:]SS\n"
+            "  default  01:00:00\n"
+            "  example  cluster.walltime=04:00:00\n"
+        )
+
+    @pytest.mark.parametrize("verb", ["run", "submit", "plan"])
+    def test_help_of_a_verb_for_a_key(self, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main([verb, "--help", "workload.passes"]) == 0
+        assert "Passes over all blocks, at most" in capsys.readouterr().out
+
+    def test_all_by_a_line_each(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["keys"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) > 200
+        assert any(re.fullmatch(r"site\.queues\.NAME\.rate +Charge for one core-hour", line) for line in lines)
+
+    def test_as_json(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["keys", "--json", "cluster.start_timeout"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert {(entry["section"], entry["unit"], entry["default"]) for entry in found} == {
+            ("cluster=pbs, slurm, allocation", "seconds", "300"),
+            ("cluster=attach", "seconds", "300"),
+            ("cluster=local", "seconds", "120"),
+        }
+
+    @pytest.mark.parametrize(
+        ("pattern", "words"),
+        [
+            ("cluster.waltime", ["cluster.waltime: no such key", "did you mean 'cluster.walltime'", "type hpcml keys"]),
+            ("model.C", ["parameters of the model's class", "--cfg job --package model"]),
+        ],
+    )
+    def test_unknown(self, pattern: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["keys", pattern]) == 2
+        error = capsys.readouterr().err
+        assert all(word in error for word in words)

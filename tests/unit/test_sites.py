@@ -1,20 +1,22 @@
-"""The sites that come with hpcml: what their files say, and how the schema reads a site."""
+"""The sites of hpcml: their files, and the schema."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.requests import SITES, site
 
+from hpcml.batch.schedulers import check_names, scheduler_of
 from hpcml.errors import ConfigError
 from hpcml.site import Commands, HeadRules, Queue, Site, Storage, Tier
 from hpcml.units import parse_walltime
 
 CONF = Path(__file__).parents[2] / "conf" / "site"
 
-# Walltimes of NCI's table: cores of a job, and hours.
+# Walltimes from NCI's table: cores of a job, and hours.
 GADI = {
     "normal": {1: 48, 672: 48, 720: 24, 1440: 24, 1488: 10, 2976: 10, 3024: 5, 20736: 5},
     "express": {1: 24, 480: 24, 528: 5, 3168: 5},
@@ -42,7 +44,7 @@ def test_the_sites() -> None:
 
 
 @pytest.mark.parametrize("name", SITES)
-def test_a_sites_file_says_where_its_figures_come_from(name: str) -> None:
+def test_a_site_file_names_its_sources(name: str) -> None:
     text = (CONF / f"{name}.yaml").read_text()
     found = site(name)
     assert found.name
@@ -92,18 +94,31 @@ def test_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "me")
     assert site("gadi").scratch_of("ab12") == "/scratch/ab12/me"
     assert site("gadi").scratch_of(None) is None
-    assert site("cx3").scratch_of(None) is None  # $EPHEMERAL is not set
+    assert site("cx3").scratch_of(None) is None  # $EPHEMERAL is not set.
     monkeypatch.setenv("EPHEMERAL", "/rds/me/ephemeral")
     assert site("cx3").scratch_of(None) == "/rds/me/ephemeral"
 
 
 def test_commands() -> None:
-    assert site("testbed_slurm").commands_of("pbs").status == "qstat -f"
-    assert site("testbed_slurm").commands_of("slurm").submit == "sbatch"
-    assert site("gadi").commands_of("pbs").delete == "qdel"
+    assert scheduler_of(site("testbed_slurm"), "pbs").commands.status == "qstat -f"
+    assert scheduler_of(site("testbed_slurm"), "slurm").commands.submit == "sbatch"
+    assert scheduler_of(site("gadi"), "pbs").commands.delete == "qdel"
 
 
-def test_walltimes_that_yaml_made_numbers_of() -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schedulers": ["sge"]}, "site.schedulers=sge: choose from pbs, slurm"),
+        ({"schedulers": []}, "site.schedulers="),
+        ({"commands": {"sge": Commands(submit="x")}}, "site.commands=sge"),
+    ],
+)
+def test_unknown_schedulers(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        check_names(Site(name="x", source="x", **change))
+
+
+def test_walltimes_that_yaml_parses_as_numbers() -> None:
     assert Queue(tiers=[Tier(walltime="172800")]).max_walltime(1) == parse_walltime("48:00:00")
 
 
@@ -111,8 +126,6 @@ def test_walltimes_that_yaml_made_numbers_of() -> None:
     ("change", "message"),
     [
         ({"dialect": "flatt"}, "site.dialect=flatt"),
-        ({"schedulers": ["sge"]}, "site.schedulers=sge"),
-        ({"schedulers": []}, "site.schedulers="),
         ({"project": "-X"}, "site.project=-X"),
         ({"local_directory": "$PBS_JOBFS; rm"}, "site.local_directory"),
         ({"default_queue": "x", "queues": {"a": Queue()}}, "site.default_queue=x"),
@@ -138,19 +151,17 @@ def test_walltimes_that_yaml_made_numbers_of() -> None:
     ],
     ids=str,
 )
-def test_a_value_that_cannot_be(change: dict[str, object], message: str) -> None:
+def test_invalid_values(change: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         Site(name="x", source="x", **change)  # type: ignore[arg-type]
 
 
-def test_a_machine_is_known_by_its_command_and_its_file_systems(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_site_is_recognised_by_its_command_and_file_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     machine = Site(name="x", source="x", storage=Storage("storage", roots={f"{tmp_path}/data/{{project}}": "data"}))
-    assert not machine.is_here("pbs")
+    assert not scheduler_of(machine, "pbs").is_here()
     (tmp_path / "qsub").touch(mode=0o755)
-    assert not machine.is_here("pbs")  # another machine may have a qsub as well
+    assert not scheduler_of(machine, "pbs").is_here()  # Another machine may have a qsub as well.
     (tmp_path / "data").mkdir()
-    assert machine.is_here("pbs")
-    assert not machine.is_here("slurm")
+    assert scheduler_of(machine, "pbs").is_here()
+    assert not scheduler_of(machine, "slurm").is_here()

@@ -1,4 +1,4 @@
-"""Plain words for exit codes, comments and refusals: every recorded one, and those of the tables."""
+"""Explanations of exit codes, comments and rejections, recorded or listed in the tables."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.openpbs import Sample, samples
 
-from hpcml.batch import listing
-from hpcml.batch.listing import JobStatus, Listing, read_json
-from hpcml.batch.refusal import explain_refusal
-from hpcml.batch.status import explain_exit
-from hpcml.batch.waiting import Shortage, explain_comment
+from hpcml.batch.schedulers import listing
+from hpcml.batch.schedulers.listing import JobStatus, Listing, State, read_json
+from hpcml.batch.schedulers.refusal import explain_refusal
+from hpcml.batch.schedulers.status import explain_exit
+from hpcml.batch.schedulers.waiting import Shortage, explain_comment
 
 JOB = JobStatus(
-    id="7.s", name="a", state="finished", queue="normal", substate=93, nodes=("n1",),
+    id="7.s", name="a", state=State.FINISHED, queue="normal", substate=93, nodes=("n1",),
     resources={"walltime": "01:00:00", "mem": "4gb", "ncpus": "2"},
     used={"walltime": "00:10:00", "mem": "1048576kb", "ncpus": "2"},
 )  # fmt: skip
 
-# of the first job of each sample
+# Kind of the first job of each sample.
 KINDS = {
     "job_ok": "done", "job_envscatter": "done", "job_bad_output_path": "done", "job_afterany_of_failed": "done",
     "job_afterok": "done", "job_exit3": "failed", "job_segv": "failed", "job_badshell": "failed",
@@ -34,7 +34,7 @@ KINDS = {
     "qstat_-x_-f_-F_json_all": "done", "qstat_err_two_ids_one_unknown_json": "done",
 }  # fmt: skip
 
-# action and a part of the sentence, by the beginning of the sample's name, the longest first
+# Action and part of the sentence, by prefix of the sample's name; the longest prefix counts.
 REFUSALS = {
     "server_down": ("retry", "the server does not answer (Connection refused; "),
     "qsub_err_no_server": ("give up", "the PBS server's host cannot be found"),
@@ -44,9 +44,9 @@ REFUSALS = {
     "qsub_err_max_queued": ("wait", "no more jobs for now (qsub: would exceed queue generic's per-user limit)"),
     "qsub_err_unknown_queue": ("give up", "there is no such queue"),
     "qstat_err_bad_id": ("give up", "there is no such queue"),
-    "qsub_err_queue_disabled": ("give up", "the queue takes no jobs"),
-    "qsub_err_queue_acl": ("give up", "you may not do this"),
-    "qdel_err_not_owner": ("give up", "you may not do this"),
+    "qsub_err_queue_disabled": ("give up", "the queue is disabled"),
+    "qsub_err_queue_acl": ("give up", "PBS denies permission"),
+    "qdel_err_not_owner": ("give up", "PBS denies permission"),
     "qsub_err_as_root": ("give up", "of this user"),
     "qsub_err_walltime_over_limit": ("give up", "more than the queue allows"),
     "qsub_err_ncpus_too_large": ("give up", "more than the queue allows"),
@@ -81,7 +81,7 @@ REFUSALS = {
     "qstat_err_two_ids": ("give up", "does not know the job"),
     "qdel_err_finished": ("give up", "the job has ended"),
     "qstat_err_finished": ("give up", "the job has ended"),
-    "qdel_err_bad_id": ("give up", "no job id"),
+    "qdel_err_bad_id": ("give up", "invalid job id"),
     "pbsnodes_err_unknown": ("give up", "no such node"),
 }
 
@@ -101,17 +101,17 @@ class TestExit:
         if found:
             assert explain_exit(found[0]).kind == KINDS.get(name, "not ended")
         for job in found:
-            told = explain_exit(job)
+            explained = explain_exit(job)
             ended = job.state == "finished"
-            assert (told.kind in {"not ended", "requeued"}) == (not ended)
-            assert told.kind != "unknown"
-            # PBS says it itself: and finished, and failed, and terminated, and exceeded resource
-            if told.kind == "done":
+            assert (explained.kind in {"not ended", "requeued"}) == (not ended)
+            assert explained.kind != "unknown"
+            # PBS itself reports: and finished, and failed, and terminated, and exceeded resource.
+            if explained.kind == "done":
                 assert job.exit_status == 0
             if ended and (job.comment or "").endswith("and failed"):
-                assert told.kind in {"failed", "killed"}
+                assert explained.kind in {"failed", "killed"}
             if "exceeded resource walltime" in (job.comment or ""):
-                assert told.kind == "walltime"
+                assert explained.kind == "walltime"
 
     def test_every_kind_has_been_recorded(self) -> None:
         names = {sample.name.partition(".qstat")[0] for sample in LISTINGS} | {sample.name for sample in LISTINGS}
@@ -120,21 +120,21 @@ class TestExit:
     def test_sentences_hold_the_values(self) -> None:
         def sentence(name: str) -> tuple[str, str]:
             (sample,) = (sample for sample in LISTINGS if sample.name == f"{name}.qstat_-x_-f_-F_json")
-            told = explain_exit(jobs(sample)[0])
-            return told.sentence, told.remedy
+            found = explain_exit(jobs(sample)[0])
+            return found.sentence, found.remedy
 
         assert sentence("job_walltime") == (
-            "the job ran out of walltime (used 00:00:30, asked for 00:00:15)",
-            "give it longer, cluster.walltime=00:01:00",
+            "the job ran out of walltime (used 00:00:30, requested 00:00:15)",
+            "increase it: cluster.walltime=00:01:00",
         )
         assert sentence("job_mem_killed") == (
-            "the job used more memory than it asked for (used 824MB, asked for 100MB)",
-            "give it more, cluster.mem=1649MB, or run fewer workers in a job, cluster.workers_per_job=1",
+            "the job used more memory than requested (used 824MB, requested 100MB)",
+            "increase it: cluster.mem=1649MB; or run fewer workers in a job: cluster.workers_per_job=1",
         )
         assert sentence("job_qdel_running")[0] == "the job was deleted by hpcuser@pbs-server"
         assert sentence("job_bad_output_path") == (
-            "the job ended well; PBS could not put its output files where they belong",
-            "check that the directory of the logs exists and can be written from the nodes",
+            "the job succeeded; PBS could not deliver its output files",
+            "check that the log directory exists and is writable from the nodes",
         )
 
     @pytest.mark.parametrize(
@@ -162,64 +162,64 @@ class TestExit:
             (-27, "memory", "more memory"),
             (-28, "limit", "CPU time"),
             (-29, "walltime", "walltime"),
-            (-20, "scheduler", "could not be reached"),
+            (-20, "scheduler", "became unreachable"),
             (-99, "scheduler", "exit status -99"),
             *[(-n, "scheduler", "") for n in (*range(1, 8), *range(10, 24), 30)],
         ],
     )
     def test_codes(self, code: int, kind: str, words: str) -> None:
-        told = explain_exit(dataclasses.replace(JOB, exit_status=code))
-        assert told.kind == kind
-        assert words in told.sentence
-        assert "exit status" not in told.sentence or code == -99
-        assert told.remedy
+        found = explain_exit(dataclasses.replace(JOB, exit_status=code))
+        assert found.kind == kind
+        assert words in found.sentence
+        assert "exit status" not in found.sentence or code == -99
+        assert found.remedy
 
     def test_walltime_before_and_after_22_05(self) -> None:
         over = {"walltime": "01:00:21", "mem": "1048576kb"}
         for code in (-29, 271, 265):
             assert explain_exit(dataclasses.replace(JOB, exit_status=code, used=over)).kind == "walltime"
-        # qdel leaves the same code; one minute before its end, or after
+        # qdel causes the same code, one minute before the end or after it.
         for used in (JOB.used, over):
             deleted = dataclasses.replace(JOB, exit_status=271, used=used, substate=91)
             assert explain_exit(deleted).kind == "deleted"
         said = dataclasses.replace(JOB, exit_status=271, comment="Job run at X on (n1) and exceeded resource walltime")
         assert explain_exit(said).kind == "walltime"
 
-    def test_memory_that_only_the_signal_tells(self) -> None:
+    def test_memory_with_only_a_signal_as_evidence(self) -> None:
         for code in (137, 265):
             full = dataclasses.replace(JOB, exit_status=code, used={"mem": "4194304kb"})
             assert explain_exit(full).kind == "memory"
             assert "cluster.mem=8GB" in explain_exit(full).remedy
         assert "cluster.mem=8GB" in explain_exit(dataclasses.replace(JOB, exit_status=137)).remedy
 
-    def test_what_is_not_known_is_not_made_up(self) -> None:
-        slurm = JobStatus(id="12", name="w", state="finished", queue="normal")
+    def test_unknown_ends_stay_unknown(self) -> None:
+        slurm = JobStatus(id="12", name="w", state=State.FINISHED, queue="normal")
         assert explain_exit(slurm).kind == "unknown"
-        assert explain_exit(dataclasses.replace(slurm, state="moved")).kind == "moved"
-        assert "ended" not in explain_exit(dataclasses.replace(slurm, state="unknown")).sentence
+        assert explain_exit(dataclasses.replace(slurm, state=State.MOVED)).kind == "moved"
+        assert "ended" not in explain_exit(dataclasses.replace(slurm, state=State.UNKNOWN)).sentence
         assert explain_exit(dataclasses.replace(slurm, substate=93, nodes=("n",))).kind == "unknown"
         assert explain_exit(dataclasses.replace(slurm, substate=91, nodes=("n",))).kind == "deleted"
         other = dataclasses.replace(JOB, exit_status=1, comment="x and exceeded resource licences")
         assert explain_exit(other) == type(explain_exit(other))(
-            "limit", "the job used more licences than it asked for", "ask for more licences"
+            "limit", "the job used more licences than requested", "request more licences"
         )
 
     def test_a_job_that_could_never_run(self) -> None:
         comment = "Can Never Run: Insufficient amount of resource: mem (R: 64gb A: 16gb T: 16gb) and terminated"
-        told = explain_exit(dataclasses.replace(JOB, substate=91, nodes=(), comment=comment))
-        assert told.sentence == (
-            "the job was deleted before it ran; it can never run: it asks for mem=64gb, and 16gb of 16gb is free"
+        found = explain_exit(dataclasses.replace(JOB, substate=91, nodes=(), comment=comment))
+        assert found.sentence == (
+            "the job was deleted before it ran; it can never run: it requests mem=64gb, and 16gb of 16gb is free"
         )
-        assert "cluster.mem" in told.remedy
+        assert "cluster.mem" in found.remedy
 
     @settings(database=None, deadline=None)
     @given(
         st.integers(-400, 800) | st.none(), st.sampled_from([None, 20, 91, 92, 93]), st.text() | st.none(),
-        st.sampled_from(["queued", "running", "finished", "unknown", "moved"]),
+        st.sampled_from(list(State)),
         st.dictionaries(st.sampled_from(["walltime", "mem"]), st.text(alphabet="0123456789:kmgb")),
     )  # fmt: skip
     def test_anything(
-        self, code: int | None, substate: int | None, comment: str | None, state: listing.State, used: dict[str, str]
+        self, code: int | None, substate: int | None, comment: str | None, state: State, used: dict[str, str]
     ) -> None:
         job = JobStatus("7", "a", state, "q", substate, code, comment, resources=used, used=used)
         assert explain_exit(job).sentence
@@ -231,23 +231,23 @@ class TestComments:
         for job in jobs(sample):
             if job.comment is None:
                 continue
-            told = explain_comment(job.comment)
-            assert told.never == job.comment.startswith("Can Never Run")
-            assert (told.sentence == "the job was started") == job.comment.startswith("Job ")
-            assert "PBS says" not in told.sentence
-            assert (told.shortage is not None) == ("Insufficient" in job.comment)
+            found = explain_comment(job.comment)
+            assert found.never == job.comment.startswith("Can Never Run")
+            assert (found.sentence == "the job was started") == job.comment.startswith("Job ")
+            assert "PBS says" not in found.sentence
+            assert (found.shortage is not None) == ("Insufficient" in job.comment)
 
     def test_shortages(self) -> None:
-        told = explain_comment("Not Running: Insufficient amount of resource: ncpus (R: 4 A: 1 T: 8)")
-        assert told.sentence == "the job waits: it asks for ncpus=4, and 1 of 8 is free"
-        assert told.shortage == Shortage("ncpus", 4, 1, 8)
+        found = explain_comment("Not Running: Insufficient amount of resource: ncpus (R: 4 A: 1 T: 8)")
+        assert found.sentence == "the job waits: it requests ncpus=4, and 1 of 8 is free"
+        assert found.shortage == Shortage("ncpus", 4, 1, 8)
         never = explain_comment("Can Never Run: Insufficient amount of queue resource: mem (R: 64gb A: 16gb T: 16gb)")
         assert never.never
         assert never.shortage == Shortage("mem", 64 * 1024**3, 16 * 1024**3, 16 * 1024**3)
         assert "cluster.mem" in never.remedy
         assert explain_comment("Not Running: Insufficient amount of resource: host ").shortage == Shortage("host")
         kind = explain_comment("Can Never Run: Insufficient amount of resource: model (bro != rom)")
-        assert kind.sentence == "the job can never run: there is not enough model (bro != rom)"
+        assert kind.sentence == "the job can never run: not enough model (bro != rom)"
         time = explain_comment("Not Running: Insufficient amount of server resource: walltime (R: 10:00:00 A: 60 T: x)")
         assert time.shortage == Shortage("walltime", 36000, 60, None)
 
@@ -266,21 +266,21 @@ class TestComments:
             ("would exceed project ab12's limit on resource ncpus in queue normal", "limit on ncpus"),
             ("would exceed overall limit on resource mem in complex", "limit on mem"),
             ("Number of concurrent running subjobs limit reached", "as the array allows"),
-            ("Queue not started.", "starts none at present"),
+            ("Queue not started.", "is not starting any"),
             ("Dedicated time conflict", "maintenance"),
             ("Job would cross dedicated time boundary", "maintenance"),
-            ("Job would conflict with reservation or top job", "comes first"),
-            ("Job would interfere with a top job", "comes first"),
-            ("Job would break strict sorted order", "comes first"),
+            ("Job would conflict with reservation or top job", "with priority"),
+            ("Job would interfere with a top job", "with priority"),
+            ("Job would break strict sorted order", "with priority"),
             ("Job will run in nonprimetime only", "certain times"),
             ("Job will cross into primetime", "certain times"),
-            ("No available resources on nodes", "no node has free"),
-            ("Not enough free nodes available", "no node has free"),
-            ("Not enough of the right type of nodes are available", "no node has free"),
-            ("host set host=n1 has too few free resources", "no node has free"),
+            ("No available resources on nodes", "no node has the requested resources free"),
+            ("Not enough free nodes available", "no node has the requested resources free"),
+            ("Not enough of the right type of nodes are available", "no node has the requested resources free"),
+            ("host set host=n1 has too few free resources", "no node has the requested resources free"),
             ("Not enough total nodes available", "large enough"),
             ("can't fit in the largest placement set, and can't span psets", "large enough"),
-            ("PBS Error: Execution server rejected request", "failed: execution server rejected request"),
+            ("PBS Error: Execution server rejected request", "failed to start it: execution server rejected request"),
             ("No such thing as this", "PBS says 'No such thing as this'"),
         ],
     )
@@ -295,10 +295,10 @@ class TestComments:
         assert waits.remedy or "PBS says" in waits.sentence
 
     def test_held(self) -> None:
-        told = explain_comment("job held, too many failed attempts to run")
-        assert told.never
-        assert "tried too often" in told.sentence
-        assert "qdel" in told.remedy
+        found = explain_comment("job held, too many failed attempts to run")
+        assert found.never
+        assert "tried too often" in found.sentence
+        assert "qdel" in found.remedy
         assert "it is held" in explain_comment("Job held by bob on Sat Nov 21 07:00:00 2026").sentence
 
     def test_no_reason(self) -> None:
@@ -311,16 +311,16 @@ class TestComments:
         assert explain_comment(start + text).sentence
 
 
-class TestRefusals:
+class TestRejections:
     @pytest.mark.parametrize("sample", [s for s in samples() if s.stderr], ids=lambda sample: sample.name)
     def test_samples(self, sample: Sample) -> None:
         action, words = REFUSALS[max((key for key in REFUSALS if sample.name.startswith(key)), key=len)]
-        told = explain_refusal(sample.stderr, sample.code)
-        assert told.action == action
-        assert words in told.sentence
-        assert sample.stderr.decode().splitlines()[0].strip() in told.sentence  # its own words
-        assert "usage" not in told.sentence
-        assert told.remedy or "job" in told.sentence
+        found = explain_refusal(sample.stderr, sample.code)
+        assert found.action == action
+        assert words in found.sentence
+        assert sample.stderr.decode().splitlines()[0].strip() in found.sentence  # original message
+        assert "usage" not in found.sentence
+        assert found.remedy or "job" in found.sentence
 
     @pytest.mark.parametrize(
         ("stderr", "words", "key"),
@@ -328,7 +328,7 @@ class TestRefusals:
             (
                 'qsub: Error: The system doesn\'t support the use of "-l select". Please use "-l ncpus" and "-l mem"'
                 " instead.\n",
-                "the site refuses -l select (qsub: Error: The system",
+                "the site rejects -l select (qsub: Error: The system",
                 "site=gadi",
             ),
             (
@@ -337,23 +337,23 @@ class TestRefusals:
                 "You are not a member of project vp91",
                 "cluster.project",
             ),
-            ("qsub: Resource: filesystems is required to be set.\n", "ask for filesystems", "-l filesystems="),
+            ("qsub: Resource: filesystems is required to be set.\n", "request filesystems", "-l filesystems="),
             ("qsub: a hook that says something new\n", "qsub: a hook that says something new", ""),
         ],
     )
     def test_hooks(self, stderr: str, words: str, key: str) -> None:
-        told = explain_refusal(stderr, 32)
-        assert told.action == "give up"
-        assert words in told.sentence
-        assert key in told.remedy
-        assert bool(key) == bool(told.remedy)
+        found = explain_refusal(stderr, 32)
+        assert found.action == "give up"
+        assert words in found.sentence
+        assert key in found.remedy
+        assert bool(key) == bool(found.remedy)
 
     @pytest.mark.parametrize("code", range(256))
     def test_codes(self, code: int) -> None:
         expected = "retry" if code in {104, 162, 183, 185, 186} else "wait" if code in {198, 38, 39} else "give up"
         assert explain_refusal("qsub: something new\n", code).action == expected
         assert explain_refusal(b"", code).action == expected
-        # what is no message of PBS's has no PBS code
+        # Messages of other programs have no PBS code.
         assert explain_refusal("bash: something new\n", code).action == "give up"
 
     @pytest.mark.parametrize(
@@ -382,21 +382,21 @@ class TestRefusals:
             "and the output was:\n'sbatch: error: invalid partition specified: nosuch\n"
             " sbatch: error: Batch job submission failed: Invalid partition name specified\n'\n"
         )
-        told = explain_refusal(wrapper, 1)
-        assert told.sentence == (
+        found = explain_refusal(wrapper, 1)
+        assert found.sentence == (
             "there is no such queue (invalid partition specified: nosuch; Batch job submission failed: Invalid "
             "partition name specified)"
         )
-        assert told.action == "give up"
+        assert found.action == "give up"
         assert (
             explain_refusal("sbatch: error: Unable to contact slurm controller (connect failure)", 1).action == "retry"
         )
         assert explain_refusal("Problem loading slurm.\n", 255).action == "retry"
         assert explain_refusal("sbatch: error: new words\n", 1).sentence == "new words"
 
-    def test_silence(self) -> None:
-        assert explain_refusal(b"", 153).sentence == "the command ended with exit code 153 and said nothing"
-        assert explain_refusal(b"\n", -15).sentence == "the command was killed by signal 15 and said nothing"
+    def test_no_output(self) -> None:
+        assert explain_refusal(b"", 153).sentence == "the command ended with exit code 153 without a message"
+        assert explain_refusal(b"\n", -15).sentence == "the command was killed by signal 15 without a message"
 
     @settings(database=None, deadline=None)
     @given(st.binary(), st.text(), st.integers(-64, 255))
@@ -405,8 +405,8 @@ class TestRefusals:
             assert explain_refusal(said, code).sentence
 
 
-def test_an_outage_is_no_end() -> None:
-    """What a server that is down leaves behind explains no job."""
+def test_an_outage_does_not_end_a_job() -> None:
+    """The outputs of a server that is down explain no job."""
     (sample,) = (sample for sample in LISTINGS if sample.name == "server_down.qstat_-f_-F_json")
     assert read_json(sample.stdout, sample.stderr, sample.code).find("171") is None
     assert explain_refusal(sample.stderr, sample.code).action == "retry"

@@ -1,4 +1,4 @@
-"""Gadi's usage block and PBS's last words in a job's output."""
+"""Gadi's usage block, and PBS's messages about kills, in the output of jobs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.openpbs import Sample, samples
 
-from hpcml.batch.usage import Usage, read_kill, read_usage
+from hpcml.batch.schedulers.usage import Usage, read_kill, read_usage
 
 RULE = "=" * 86
 BLOCK = f"""{RULE}
@@ -36,7 +36,7 @@ FULL = (
 GB = 1024**3
 
 
-def test_the_sample_of_nci() -> None:
+def test_ncis_sample() -> None:
     assert read_usage(f"hello\n{BLOCK}") == Usage(
         job_id="136906625.gadi-pbs", project="vp91", exit_status=-17, service_units=0.0, ncpus=12, ngpus=1,
         mem_requested=95 * GB, mem_used=0, walltime_requested=8 * 3600, walltime_used=None, jobfs_requested=10 * GB,
@@ -53,7 +53,7 @@ def test_all_values_in_any_case(text: str) -> None:
     assert (found.mem_used, found.walltime_used, found.jobfs_used) == (int(8.5 * GB), 0, 8 * 1024**2)
 
 
-def test_a_blank_value_takes_nothing_from_its_neighbour() -> None:
+def test_a_blank_value_does_not_take_its_neighbours() -> None:
     found = read_usage(FULL.replace("08:00:00", "        ").replace("1                 GPU", "                  GPU"))
     assert found is not None
     assert (found.walltime_requested, found.walltime_used, found.ngpus) == (None, 0, None)
@@ -71,13 +71,13 @@ def test_no_block_or_half_of_one(text: str) -> None:
     assert read_usage(text) is None
 
 
-WALLTIME = "PBS killed the job: its walltime of 00:00:{} exceeded the limit of 00:00:15; give it more, cluster.walltime"
+WALLTIME = "PBS killed the job: its walltime of 00:00:{} exceeded the limit of 00:00:15; increase cluster.walltime"
 KILLS = {
     "jobfile_wall.sh.e113": WALLTIME.format(30),
     "jobfile_wall_trap.sh.e114": WALLTIME.format(23),
     "jobfile_wall_ignore.sh.e115": WALLTIME.format(23),
     "jobfile_memkill.sh.e116": (
-        "PBS killed the job: its mem of 824MB exceeded the limit of 100MB; give it more, cluster.mem"
+        "PBS killed the job: its mem of 824MB exceeded the limit of 100MB; increase cluster.mem"
     ),
 }
 
@@ -92,10 +92,13 @@ def test_recorded_output(sample: Sample) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("Job 12345678.gadi-pbs killed due to exceeding jobfs quota", "it wrote more to jobfs than it asked for; give"),
+        (
+            "Job 12345678.gadi-pbs killed due to exceeding jobfs quota",
+            "it wrote more to jobfs than requested; increase",
+        ),
         (
             "x\nJob 1.gadi-pbs killed due to exceeding jobfs quota. Quota: 100MB, Used: 1GB, Host: n1\n",
-            "it wrote more to jobfs than it asked for (1GB of 100MB); give it more, cluster.jobfs",
+            "it wrote more to jobfs than requested (1GB of 100MB); increase cluster.jobfs",
         ),
         ("Cgroup memory limit exceeded: Killed process 1", "cluster.mem"),
         ("=>> PBS: job killed: ncpus 5.2 exceeded limit 4 (burst)", "its ncpus of 5.2 exceeded the limit of 4"),

@@ -1,4 +1,4 @@
-"""What runs in a worker job, without a scheduler: it ends when there is nobody to work for."""
+"""The process of a worker job, without a scheduler: it ends with its head."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hpcml.spec import THREAD_VARIABLES
 
 PATIENCE = 100
 
-# A head that dies as soon as a worker job has told it that workers are coming.
+# A head that dies as soon as a worker job has announced its workers.
 HEAD = """
 import asyncio, os
 from distributed import Scheduler
@@ -36,7 +36,7 @@ asyncio.run(serve())
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_workers_whose_head_dies_while_they_start(tmp_path: Path, workers: int) -> None:
+def test_workers_end_if_their_head_dies_during_their_start(tmp_path: Path, workers: int) -> None:
     head = subprocess.Popen(
         [sys.executable, "-c", HEAD], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=tmp_path, text=True
     )
@@ -78,7 +78,7 @@ def test_workers_whose_head_dies_while_they_start(tmp_path: Path, workers: int) 
     ("cause", "final"),
     [(None, True), (ConnectionRefusedError(), True), (ConnectionResetError(), True), (TimeoutError(), False)],
 )
-def test_a_head_that_is_silent_may_be_busy(cause: Exception | None, final: bool) -> None:
+def test_a_head_that_does_not_answer_may_be_busy(cause: Exception | None, final: bool) -> None:
     error = UnfitError("no head answers", NO_HEAD)
     error.__cause__ = cause
     assert error.is_final is final

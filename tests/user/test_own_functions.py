@@ -1,4 +1,7 @@
-"""A user's own functions from the command line: in a module, in a file, over a table; and an option's price."""
+"""Test a user's own functions from the command line: in a module, in a file, over a table.
+
+An option is priced as well.
+"""
 
 from __future__ import annotations
 
@@ -114,12 +117,12 @@ def test_an_error_names_the_users_line(hpcml: Hpcml, tmp_path: Path) -> None:
     [
         (["workload=map"], "workload.function is not set"),
         (["workload=map", "workload.function=mine.add"], "one of them must be given"),
-        (["workload=map", "workload.function=mine.ad", "workload.parameters.x=[1]"], "nearest: add"),
+        (["workload=map", "workload.function=mine.ad", "workload.parameters.x=[1]"], "did you mean 'add'"),
         (["workload=map", "workload.function=mine.add", "workload.parameters.z=[1]"], "add() has no 'z'"),
         (["workload=map", "workload.function=mine.add", "workload.table=no.csv"], "no.csv: cannot be read"),
         (["workload=python", "workload.function=mine.py:nope"], "mine has no 'nope'"),
-        (["workload=python", "workload.function=mine.study", "workload.arguments.powr=3"], "nearest: power"),
-        (["experiment=asian_option", "workload.sigma=-1"], "workload.sigma=-1: must be 0 or more"),
+        (["workload=python", "workload.function=mine.study", "workload.arguments.powr=3"], "did you mean 'power'"),
+        (["experiment=asian_option", "workload.sigma=-1"], "workload.sigma=-1: must be a number, 0 or more"),
         (["experiment=asian_option", "data=iris"], "leave it out: data=null"),
         (["data=null", "model=svc"], "a search needs some"),
     ],

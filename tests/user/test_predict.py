@@ -1,4 +1,4 @@
-"""As a user would: a model of one run predicts in another, from the command line; and real data in row groups."""
+"""Test predictions from the command line with the model of another run, also on real data."""
 
 from __future__ import annotations
 
@@ -38,11 +38,12 @@ def test_the_model_of_a_search_predicts_for_a_file(hpcml: Hpcml, tmp_path: Path)
     searched = newest(tmp_path / "runs")
     X, y = load_breast_cancer(return_X_y=True)
     names = load_breast_cancer().feature_names
-    columns = {names[number]: X[:, number] for number in reversed(range(30))}  # the model's are in another order
+    # The model's columns are in another order.
+    columns = {names[number]: X[:, number] for number in reversed(range(30))}
     pyarrow.parquet.write_table(pa.table({**columns, "tumour": y}), tmp_path / "new.parquet", row_group_size=100)
 
     ours = ["run", "workload=predict", "model=from_run", "model.run=last", "data=parquet_blocks", "cluster.workers=1"]
-    ours += ["data.path=new.parquet", "data.rows=100", "data.target=tumour"]
+    ours += ["data.path=new.parquet", "data.block_size=100", "data.target=tumour"]
     done = hpcml(*ours, "workload.methods=[predict, decision_function]")
     assert done.returncode == 0, done.stderr
     model = skops.io.load(searched.model("skops"))
@@ -57,7 +58,7 @@ def test_the_model_of_a_search_predicts_for_a_file(hpcml: Hpcml, tmp_path: Path)
     assert "accuracy     0.9" in done.stdout
     assert "peak memory" in done.stdout
 
-    again = hpcml(*ours)  # last is now a run without a model
+    again = hpcml(*ours)  # the last run has no model now
     assert again.returncode == 2
     assert f"model.run={searched.run_id}" in again.stderr
     wide = hpcml(
@@ -79,7 +80,7 @@ def test_the_delays_of_all_flights_of_a_year(hpcml: Hpcml, tmp_path: Path) -> No
     pyarrow.parquet.write_table(whole.slice(0, 50_000), tmp_path / "train.parquet")
     done = hpcml(
         "run", "workload=predict", "model=ridge", "data=parquet_blocks", "data.path=flights.parquet",
-        "data.target=arr_delay", "data.rows=60000", "cluster.workers=2",
+        "data.target=arr_delay", "data.block_size=60000", "cluster.workers=2",
         "workload.train={_target_: hpcml.data.TableFile, path: train.parquet, target: arr_delay}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,8 @@
-"""As a user would, on real texts: 23,703 short ones from four sources, for which the search has to find the source.
+"""Test a search on real texts: 23,703 short ones, to be classified by their four sources.
 
-They are those of Hutto & Gilbert (2014), in the source distribution of vaderSentiment, under the MIT licence. `make
-test` puts it where this looks for it; elsewhere HPCML_TEST_TEXTS is the path of vaderSentiment-3.3.2.tar.gz.
+The texts are those of Hutto & Gilbert (2014), in the source distribution of vaderSentiment, under
+the MIT licence. `make test` puts it where this looks for it; elsewhere HPCML_TEST_TEXTS is the path
+of vaderSentiment-3.3.2.tar.gz.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def real() -> tuple[Any, Any]:
-    """Read texts and sources out of the archive in the archive."""
+    """Read texts and sources from the archive in the archive."""
     with tarfile.open(SDIST) as outer:
         (name,) = [name for name in outer.getnames() if name.endswith("/hutto_ICWSM_2014.tar.gz")]
         member = outer.extractfile(name)

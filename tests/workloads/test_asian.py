@@ -1,4 +1,4 @@
-"""AsianOption: the poster's model, number for number, and the same bits whatever the workers do."""
+"""Test that AsianOption reproduces the poster's model, bit for bit on any number of workers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from hpcml.cluster import Cluster
 from hpcml.cluster.local import open_local
 from hpcml.data import Dataset
 from hpcml.errors import ConfigError, WorkloadError
+from hpcml.examples import asian_option
+from hpcml.examples.asian_option import AsianOption, draw
 from hpcml.runs import RunPaths
 from hpcml.spec import LocalSpec
-from hpcml.workloads import asian
-from hpcml.workloads.asian import AsianOption, Part, draw
 from hpcml.workloads.base import Inputs, Outcome, Units
+from hpcml.workloads.engine.task_pool import TaskPool
+from hpcml.workloads.inputs.moments import Moments
 
 NOTHING = Inputs(None, None, 0)
 
@@ -34,14 +36,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def price(cluster: Cluster, seed: int = 0, **keys: Any) -> Outcome:
     """Check and run as the launcher does."""
     option, given = AsianOption(**keys), Inputs(None, None, seed)
-    units = Units(option.check(given))
-    outcome = option.run(given, cluster.client, units)
+    prepared = option.prepare(given)
+    units = Units(prepared.n_units)
+    outcome = prepared.run(cluster.client, units)
     assert units.done == units.total
     return outcome
 
 
 def walk(rng: np.random.Generator, s0: float, mu: float, sigma: float, days: int) -> list[float]:
-    """Draw a path as the poster does: day by day."""
+    """Draw a path day by day, as the poster does."""
     dt = 1 / 365.0
     prices = [s0]
     for _ in range(1, days):
@@ -74,7 +77,7 @@ def test_the_same_as_a_loop_over_days(cluster: Cluster) -> None:
 
 
 def test_the_posters_figure(cluster: Cluster) -> None:
-    outcome = price(cluster)  # its own numbers: 10000 paths of four years
+    outcome = price(cluster)  # the poster's numbers: 10000 paths of four years
     metrics = outcome.metrics
     assert abs(metrics["expected_payoff"] - 11.71) < 3 * math.hypot(metrics["standard_error"], 0.06)
     assert 0.15 < metrics["standard_error"] < 0.21
@@ -107,25 +110,22 @@ def test_the_same_bits_with_one_worker_and_two(cluster: Cluster, tmp_path: Path)
 
 
 def test_the_same_bits_in_any_order_of_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Backwards:
-        def __init__(self, client: Any, units: Units) -> None:
-            self.units = units
-
-        def each(self, function: Any, todo: Any) -> Iterator[tuple[str, Any]]:
+    class Backwards(TaskPool):
+        def each(self, function: Any, todo: Any, **options: Any) -> Iterator[tuple[str, Any]]:
             for key, args in reversed(list(todo)):
                 yield key, function(*args)
 
     option = AsianOption(n=95, batch=10, days=30)
     there = {number: draw(option, 0, number) for number in range(10)}
-    monkeypatch.setattr(asian, "Crew", Backwards)
-    assert bits(option.run(NOTHING, None, Units(10))) == bits(option._outcome(there, 1.0))  # type: ignore[arg-type]
+    monkeypatch.setattr(asian_option, "TaskPool", Backwards)
+    assert bits(option.prepare(NOTHING).run(None, Units(10))) == bits(option._outcome(there, 1.0))  # type: ignore[arg-type]
 
 
 def test_memory_is_bounded_and_changes_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     option = AsianOption(n=50, batch=50, days=40)
     whole = draw(option, 0, 0)
     for prices in (400, 40, 7):  # ten paths at a time, one, and seven days of one
-        monkeypatch.setattr(asian, "_PRICES", prices)
+        monkeypatch.setattr(asian_option, "_PRICES", prices)
         part = draw(option, 0, 0)
         assert part.n == 50
         assert (part.mean, part.squares) == pytest.approx((whole.mean, whole.squares), rel=1e-12)
@@ -134,21 +134,22 @@ def test_memory_is_bounded_and_changes_no_number(monkeypatch: pytest.MonkeyPatch
 def test_the_interval_covers_as_often_as_it_says() -> None:
     option = AsianOption(n=200, batch=200, days=20, strike=99.0)
     big = AsianOption(n=400_000, batch=100_000, days=20, strike=99.0)
-    truth = Part.of([draw(big, 1, number) for number in range(4)]).mean
+    truth = Moments.total([draw(big, 1, number) for number in range(4)]).mean
     covered = 0
     for seed in range(300):
         part = draw(option, 1000 + seed, 0)
         covered += abs(part.mean - truth) <= option._half(part)
-    assert 0.91 < covered / 300 < 0.985  # of 300 tries with probability 0.95; the standard deviation is 0.013
+    # 300 runs with probability 0.95; the standard deviation is 0.013.
+    assert 0.91 < covered / 300 < 0.985
 
 
 def test_parts_make_the_same_as_the_whole() -> None:
     values = np.random.default_rng(0).normal(1e6, 1, 1000)
-    pieces = [Part(len(x), float(x.mean()), float(((x - x.mean()) ** 2).sum())) for x in np.split(values, [1, 30, 500])]
-    whole = Part.of(pieces)
+    pieces = [Moments.of(part) for part in np.split(values, [1, 30, 500])]
+    whole = Moments.total(pieces)
     assert whole.mean == pytest.approx(values.mean(), rel=1e-15)
     assert whole.standard_error == pytest.approx(values.std(ddof=1) / math.sqrt(1000), rel=1e-9)
-    assert Part(1, 2.0, 0.0).standard_error == math.inf
+    assert Moments(1, 2.0, 0.0).standard_error == math.inf
 
 
 def test_what_is_finished_is_told_when_a_run_is_cut_short(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +163,7 @@ def test_what_is_finished_is_told_when_a_run_is_cut_short(cluster: Cluster, monk
 
     monkeypatch.setattr(units, "finish", stop)
     with pytest.raises(KeyboardInterrupt):
-        option.run(NOTHING, cluster.client, units)
+        option.prepare(NOTHING).run(cluster.client, units)
     outcome = units.so_far()
     assert outcome.metrics["partial"] is True
     assert outcome.metrics["n"] == 300
@@ -186,17 +187,17 @@ def test_prices_beyond_all_numbers(cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
-        ({"s0": 0.0}, "workload.s0=0.0: a price must be more than 0"),
-        ({"strike": -1}, "workload.strike=-1: a price must be more than 0"),
-        ({"mu": math.nan}, "workload.mu=nan: must be a finite number"),
-        ({"sigma": "high"}, "workload.sigma=high: must be a finite number"),
-        ({"sigma": -0.1}, "workload.sigma=-0.1: must be 0 or more"),
+        ({"s0": 0.0}, "workload.s0=0.0: must be a number, more than 0"),
+        ({"strike": -1}, "workload.strike=-1: must be a number, more than 0"),
+        ({"mu": math.nan}, "workload.mu=nan: must be a number"),
+        ({"sigma": "high"}, "workload.sigma=high: must be a number, 0 or more"),
+        ({"sigma": -0.1}, "workload.sigma=-0.1: must be a number, 0 or more"),
         ({"days": 1}, "workload.days=1: must be a whole number, 2 or more"),
         ({"days": 10.5}, "workload.days=10.5: must be a whole number"),
         ({"n": True}, "workload.n=True: must be a whole number"),
         ({"n": 1}, "workload.n=1: must be a whole number, 2 or more"),
         ({"batch": 0}, "workload.batch=0: must be a whole number, 1 or more"),
-        ({"confidence": 1}, "workload.confidence=1: must lie between 0 and 1"),
+        ({"confidence": 1}, "workload.confidence=1: must be a number, more than 0, less than 1"),
     ],
 )
 def test_refused(keys: dict[str, Any], expected: str) -> None:
@@ -208,7 +209,7 @@ def test_refused(keys: dict[str, Any], expected: str) -> None:
 def test_data_is_refused() -> None:
     data = Dataset(X=np.eye(2))
     with pytest.raises(ConfigError, match="data: workload=asian_option takes none\n  leave it out: data=null"):
-        AsianOption().check(Inputs(data, None, 0))
+        AsianOption().prepare(Inputs(data, None, 0))
 
 
 def test_the_preset_says_what_the_class_says() -> None:

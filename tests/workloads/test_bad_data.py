@@ -1,4 +1,4 @@
-"""docs/bad-data.md is written from what is told of tampered data: pytest --rewrite."""
+"""Write docs/bad-data.md from the messages for tampered data: pytest --rewrite."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hpcml.runs import RunPaths
 from hpcml.spec import LocalSpec
 from hpcml.workloads.base import Inputs, Units
 from hpcml.workloads.dask_fit import DaskFit
-from hpcml.workloads.estimator import FitEstimator
+from hpcml.workloads.fit import FitEstimator
 from hpcml.workloads.incremental import Incremental
 from hpcml.workloads.kmeans import KMeans
 from hpcml.workloads.predict import Predict
@@ -68,7 +68,7 @@ def one_class(columns: Columns) -> Columns:
     return {**columns, "y": np.ones(len(columns["y"]), dtype=int)}
 
 
-# What is done to which of two files.
+# How each of two files is tampered with.
 TAMPERINGS: dict[str, tuple[Callable[[Columns], Columns], tuple[int, ...]]] = {
     "NaN in one of two files": (with_nan, (1,)),
     "text where numbers belong, in both files": (with_words, (0, 1)),
@@ -80,7 +80,7 @@ TAMPERINGS: dict[str, tuple[Callable[[Columns], Columns], tuple[int, ...]]] = {
 
 FITTED = SGDClassifier(random_state=0).fit(np.column_stack([good()[name] for name in "abc"]), good()["y"])
 
-# Of each workload what reads its data, and its model.
+# For each workload, the workload, its data loader and its model.
 WORKLOADS: dict[str, tuple[Any, Any, Any]] = {
     "search": (Search(), TableFile, SGDClassifier()),
     "fit": (FitEstimator(), TableFile, SGDClassifier()),
@@ -90,7 +90,8 @@ WORKLOADS: dict[str, tuple[Any, Any, Any]] = {
     "dask_fit": (DaskFit(), RowGroups, DaskLogisticRegression()),
 }
 
-# No mistake: who clusters has no target, who predicts may know that all are of one class, who reads all has rows.
+# Not mistakes: clustering has no target, a prediction may have one class only, and a loader of all
+# data finds rows.
 HARMLESS = {
     ("kmeans", one_class),
     ("kmeans", without_target),
@@ -114,13 +115,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def told(workload: Any, source: Any, model: Any, cluster: Cluster) -> tuple[str, str]:
-    """Say when something was told, and what."""
+    """Return when an error was raised, and its message."""
     when = "before"
     try:
         given = Inputs(load(source), model, 0)
-        units = Units(workload.check(given))
+        units = Units(workload.prepare(given).n_units)
         when = "while it runs"
-        workload.run(given, cluster.client, units)
+        workload.prepare(given).run(cluster.client, units)
     except HpcmlError as error:
         return when, str(error)
     return "", ""
@@ -132,10 +133,12 @@ def row(*cells: str) -> str:
 
 def test_the_page_of_bad_data(cluster: Cluster, tmp_path: Path, recorded: Callable[[Path, str], None]) -> None:
     lines = [
-        "# Bad data\n\nWhat is told of it, and when: before a cluster starts (exit code 2), or while a run reads",
-        "blocks that nobody has looked into before (exit code 1). A dash: it is no mistake there. Written by",
-        "the tests: `pytest tests/workloads/test_bad_data.py --rewrite`. `search` and `fit` are given",
-        "`data=parquet`, the others `data=parquet_blocks`.\n\n| workload | data | when | message |",
+        "# Bad data\n\nThese are the messages that hpcml prints for bad data. It prints them before a cluster starts",
+        "(exit code 2) or while a run reads blocks that were not checked before (exit code 1). A dash means",
+        "that the data are valid for the workload. `search` and `fit` read `data=parquet`, the others",
+        "`data=parquet_blocks`.",
+        "\nThe tests write this file: `pytest tests/workloads/test_bad_data.py --rewrite`.",
+        "\n| workload | data | when | message |",
         "|---|---|---|---|",
     ]
     for number, (what, (tamper, files)) in enumerate(TAMPERINGS.items()):

@@ -1,4 +1,4 @@
-"""Data in blocks: the same samples as the whole, read where they are needed, and what is wrong with one is told."""
+"""Test data in blocks: the same samples as the whole, read on workers, with reported errors."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def parquet(path: Path, rows: slice = slice(None), group: int = 4, **more: Any) 
 
 
 def test_a_dataset_is_cut() -> None:
-    blocks = in_blocks(Dataset(X=X, y=Y), rows=7)
+    blocks = in_blocks(Dataset(X=X, y=Y), block_size=7)
     assert list(blocks.rows) == [7, 7, 6]
     np.testing.assert_array_equal(read(blocks)[0], X)
     np.testing.assert_array_equal(in_memory(blocks).y, Y)
     assert in_blocks(blocks) is blocks
-    with pytest.raises(ConfigError, match=r"workload.rows=5: data is in blocks of its own\n.*data.rows"):
-        in_blocks(blocks, rows=5)
+    with pytest.raises(ConfigError, match=r"workload.block_size=5: data is already in blocks\n.*data.block_size"):
+        in_blocks(blocks, block_size=5)
 
 
 def test_dask_arrays() -> None:
@@ -67,7 +67,7 @@ def test_only_a_blocks_own_part_of_the_graph_travels() -> None:
 
 
 def test_replicas() -> None:
-    blocks = Replicas(source=(X, Y), times=7, rows=50).load()
+    blocks = Replicas(source=(X, Y), times=7, block_size=50).load()
     assert list(blocks.rows) == [40, 40, 40, 20]
     np.testing.assert_array_equal(read(blocks)[0], np.tile(X, (7, 1)))
 
@@ -75,7 +75,7 @@ def test_replicas() -> None:
 def test_row_groups(tmp_path: Path) -> None:
     parquet(tmp_path / "a.parquet", slice(0, 10))
     parquet(tmp_path / "b.parquet", slice(10, 20), group=100)
-    blocks = RowGroups(path=str(tmp_path), target="y", rows=8).load()
+    blocks = RowGroups(path=str(tmp_path), target="y", block_size=8).load()
     assert list(blocks.rows) == [8, 2, 10]
     assert blocks.feature_names == ("x0", "x1", "x2")
     fewer = RowGroups(path=str(tmp_path), target="y", drop=("x1",)).load()
@@ -89,10 +89,10 @@ def test_what_is_no_whole_number(value: Any) -> None:
     told = f"={value}: must be a whole number, 1 or more"
     with pytest.raises(ConfigError, match=f"data.times{told}"):
         Replicas(source=(X, Y), times=value)
-    with pytest.raises(ConfigError, match=f"data.rows{told}"):
-        Replicas(source=(X, Y), rows=value)
-    with pytest.raises(ConfigError, match=f"data.rows{told}"):
-        RowGroups(path="x.parquet", rows=value)
+    with pytest.raises(ConfigError, match=f"data.block_size{told}"):
+        Replicas(source=(X, Y), block_size=value)
+    with pytest.raises(ConfigError, match=f"data.block_size{told}"):
+        RowGroups(path="x.parquet", block_size=value)
 
 
 class TestTampered:
@@ -100,8 +100,11 @@ class TestTampered:
         ("change", "told"),
         [
             (lambda path: parquet(path / "b.parquet", slice(0, 0)), "b.parquet: has no rows\n  remove it"),
-            (lambda path: parquet(path / "b.parquet", z=Y), "b.parquet: has also 'z': other columns"),
-            (lambda path: (path / "b.parquet").write_text("nonsense"), "b.parquet: cannot be read as Parquet"),
+            (
+                lambda path: parquet(path / "b.parquet", z=Y),
+                "b.parquet: has an additional column 'z': its columns differ",
+            ),
+            (lambda path: (path / "b.parquet").write_text("nonsense"), "b.parquet: cannot be read: Parquet magic"),
             (
                 lambda path: pyarrow.parquet.write_table(pa.table({"x0": ["a"], "x1": [1], "x2": [1], "y": [0]}),
                                                          path / "b.parquet"),
@@ -122,13 +125,13 @@ class TestTampered:
         with pytest.raises(DataError, match="column 'name' is not numeric: its type is string"):
             RowGroups(path=str(tmp_path), target="y").load()
         (tmp_path / "none").mkdir()
-        with pytest.raises(DataError, match=r"there is no file \*.parquet in it"):
+        with pytest.raises(DataError, match=r"contains no file \*.parquet"):
             RowGroups(path=str(tmp_path / "none")).load()
 
     def test_a_block_that_is_empty_or_no_number_when_it_is_read(self) -> None:
         lazy = da.from_array(X, chunks=(5, 3))
         blocks = load((lazy[lazy[:, 0] > 20], None))
-        with pytest.raises(DataError, match="block 0: there is nothing in it"):
+        with pytest.raises(DataError, match="block 0: is empty"):
             blocks.block(0).load()
         words = da.from_array(np.array([["a"], ["b"]], dtype=object), chunks=(1, 1))
         with pytest.raises(DataError, match="block 1: X is not numeric"):

@@ -1,4 +1,4 @@
-"""One fit on all workers: what dask_ml, XGBoost and LightGBM find, as scikit-learn does where that can be said."""
+"""Test a fit on all workers by dask_ml, XGBoost and LightGBM, beside scikit-learn's if possible."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from hpcml.runs import RunPaths
 from hpcml.spec import LocalSpec
 from hpcml.workloads.base import Inputs, Outcome, Units
 from hpcml.workloads.dask_fit import DaskFit
-from hpcml.workloads.sums import Score
+from hpcml.workloads.inputs.block_scores import Score
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -51,9 +51,10 @@ def numbers(n: int = 1200) -> Dataset:
 
 def run(cluster: Cluster, data: Any, model: Any, **keys: Any) -> Outcome:
     rows = None if isinstance(data, Blocks) else 300
-    workload, inputs = DaskFit(**{"rows": rows, **keys}), Inputs(data, model, 0)
-    units = Units(workload.check(inputs))
-    outcome = workload.run(inputs, cluster.client, units)
+    workload, inputs = DaskFit(**{"block_size": rows, **keys}), Inputs(data, model, 0)
+    prepared = workload.prepare(inputs)
+    units = Units(prepared.n_units)
+    outcome = prepared.run(cluster.client, units)
     assert units.done == units.total
     return outcome
 
@@ -178,16 +179,16 @@ def test_a_score_that_fails_says_which_and_the_model_is_kept(cluster: Cluster, m
         raise ValueError("Target is multiclass")
 
     monkeypatch.setattr(Score, "of", breaks)
-    workload, inputs = DaskFit(rows=300), Inputs(classes(), dask_logistic(), 0)
-    units = Units(workload.check(inputs))
+    workload, inputs = DaskFit(block_size=300), Inputs(classes(), dask_logistic(), 0)
+    units = Units(workload.prepare(inputs).n_units)
     with pytest.raises(WorkloadError, match="the score accuracy cannot be computed: ValueError: Target is multiclass"):
-        workload.run(inputs, cluster.client, units)
+        workload.prepare(inputs).run(cluster.client, units)
     assert units.so_far().model is not None
 
 
 @dataclasses.dataclass(frozen=True)
 class Held:
-    """Reads a block of which nothing is known before."""
+    """Return a block with a shape that is unknown until it is read."""
 
     X: Any
     y: Any
@@ -202,14 +203,14 @@ def test_what_is_found_only_when_blocks_are_read_is_told(cluster: Cluster) -> No
     nan[3, 0] = np.nan
     assert y is not None
     for blocks, message in (
-        ([(X, y), (nan, y)], "data, block 1: 1 values of X are NaN or infinite, and LogisticRegression takes none"),
+        ([(X, y), (nan, y)], "data, block 1: 1 NaN or infinite value in X, and LogisticRegression takes none"),
         ([(X, y), (X[:, :5], y)], "data: block 1 has 5 features, block 0 has 8"),
         ([(X, y + 1), (X, y + 1)], "the classes are 1, 2; LogisticRegression takes 0 and 1 only"),
         ([(X, y), (X, y * 3)], "the classes are 0, 1, 3; LogisticRegression takes 0 and 1 only"),
         ([(X, y * 0), (X, y * 0)], "only one class in the target: 0"),
         ([(X, y), (X, y + 0.5)], "the target is continuous, LogisticRegression is a classifier"),
         ([(X[:1], y[:1])], "all of its 1 samples would be held out"),
-        ([(X[:0], y[:0])], "there is nothing in it"),
+        ([(X[:0], y[:0])], "is empty"),
     ):
         data = Blocks(
             rows=[None] * len(blocks),
@@ -240,15 +241,15 @@ def test_what_can_be_known_before_is_refused_before() -> None:
         (dask_linear(), data, {"scoring": "accuracy"}, ConfigError, "scoring=accuracy: a score of classes, and Linear"),
         (dask_logistic(), None, {}, ConfigError, "there is nothing to fit on"),
         (dask_logistic(), Dataset(X=data.X), {}, DataError, "needs a target, and there is none"),
-        (dask_logistic(), Dataset(X=nan, y=data.y), {}, DataError, "1 values of X are NaN or infinite"),
+        (dask_logistic(), Dataset(X=nan, y=data.y), {}, DataError, "1 NaN or infinite value in X"),
         (dask_logistic(), Dataset(X=data.X, y=data.X[:, 0]), {}, DataError, "the target is continuous"),
         (dask_linear(), Dataset(X=data.X, y=np.array(["a", "b"] * 50)), {}, DataError, "the target holds text"),
         (dask_linear(), Dataset(X=data.X, y=data.X[:, :2]), {}, DataError, "has 2 targets"),
         (dask_logistic(), Dataset(X=np.array(["a", "b"]), y=[0, 1]), {}, DataError, "its samples are texts"),
     ):
         with pytest.raises(error, match=message):
-            DaskFit(**keys).check(Inputs(samples, model, 0))
-    for keys, message in (({"test_size": 1}, "workload.test_size=1"), ({"rows": 0}, "workload.rows=0")):
+            DaskFit(**keys).prepare(Inputs(samples, model, 0))
+    for keys, message in (({"test_size": 1}, "workload.test_size=1"), ({"block_size": 0}, "workload.block_size=0")):
         with pytest.raises(ConfigError, match=message):
             DaskFit(**keys)
 
@@ -266,11 +267,17 @@ def deadly_lightgbm(marks: Path, most: int) -> Any:
 
 
 def deadly_xgboost(marks: Path, most: int) -> Any:
-    """Make an estimator that kills so many workers in the middle of its fit: each leaves a file."""
+    """Return an estimator that kills workers in the middle of its fit; each leaves a file.
+
+    Parameters
+    ----------
+    most : int
+        Number of workers to kill.
+    """
     import xgboost.callback
     import xgboost.dask
 
-    class Kill(xgboost.callback.TrainingCallback):  # type: ignore[misc]  # local, and so pickled whole
+    class Kill(xgboost.callback.TrainingCallback):  # type: ignore[misc]  # local, so pickled by value
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
             if epoch == 2 and len(list(marks.iterdir())) < most:
                 (marks / str(os.getpid())).touch()
@@ -282,7 +289,7 @@ def deadly_xgboost(marks: Path, most: int) -> Any:
 
 def test_a_fit_that_a_worker_dies_in_begins_again(cluster: Cluster, tmp_path: Path) -> None:
     found = run(cluster, classes(), deadly_xgboost(tmp_path, 1))
-    assert 1 <= len(list(tmp_path.iterdir())) <= 2  # both may be there at once
+    assert 1 <= len(list(tmp_path.iterdir())) <= 2  # both may be running at once
     assert found.warnings == ["DaskXGBClassifier was fitted 2 times, as workers were lost"]
     assert found.model.get_booster().num_boosted_rounds() == 5
     assert found.metrics["score"] > 0.8
@@ -299,7 +306,10 @@ def test_lightgbm_begins_again_too(tmp_path: Path, workers: int) -> None:
 
 
 def test_a_fit_that_workers_always_die_in_is_given_up(cluster: Cluster, tmp_path: Path) -> None:
-    wanted = r"^DaskXGBClassifier: the fit failed, try 3 of 3, \d workers? lost: .*(\n.*)*  workers are lost for want"
+    wanted = (
+        r"^DaskXGBClassifier: the fit failed, try 3 of 3, \d workers? lost: .*"
+        r"(\n.*)*  workers die when they run out of memory"
+    )
     with pytest.raises(WorkloadError, match=wanted):
         run(cluster, classes(), deadly_xgboost(tmp_path, 100))
 
@@ -322,7 +332,7 @@ def test_the_experiments_pass_their_checks(experiment: str, size: str) -> None:
 
     composed = compose("hpcml run", [f"experiment={experiment}", f"size={size}"])
     assert composed is not None
-    assert check(composed.build()).units > 8
+    assert check(composed.build()).prepared.n_units > 8
 
 
 def test_the_preset_says_what_the_class_says() -> None:

@@ -1,4 +1,4 @@
-"""One fit on the whole cluster: the same estimator as scikit-learn's serial fit, whatever the way it is spread."""
+"""Test that a fit on the whole cluster equals scikit-learn's serial fit, however distributed."""
 
 from __future__ import annotations
 
@@ -37,9 +37,8 @@ from hpcml.cluster import Cluster
 from hpcml.cluster.local import open_local
 from hpcml.errors import ConfigError, DataError, WorkloadError
 from hpcml.runs import RunPaths
-from hpcml.workloads import estimator, forest
 from hpcml.workloads.base import Inputs, Units
-from hpcml.workloads.estimator import FitEstimator
+from hpcml.workloads.fit import FitEstimator, estimator, forest
 
 CANCER = load_breast_cancer(return_X_y=True)
 IRIS = load_iris(return_X_y=True)
@@ -61,14 +60,15 @@ def fit(cluster: Cluster, given: Inputs, units: Units | None = None, **keys: Any
     """Check and run as the launcher does."""
     workload = FitEstimator(**keys)
     units = units or Units(0)
-    units.total = workload.check(given)
-    outcome = workload.run(given, cluster.client, units)
+    prepared = workload.prepare(given)
+    units.total = prepared.n_units
+    outcome = prepared.run(cluster.client, units)
     assert units.done == units.total
     return outcome
 
 
 def same_trees(found: Any, serial: Any) -> None:
-    """Compare two forests in all that they have learnt."""
+    """Compare the learned attributes of two forests."""
     assert set(vars(found)) == set(vars(serial))
     assert found.get_params() == serial.get_params()
     assert len(found.estimators_) == len(serial.estimators_)
@@ -98,7 +98,7 @@ class TestTrees:
         given = model.get_params()["random_state"]
         state = given if isinstance(given, int) else np.random.RandomState(8)
         serial = type(model)(**{**model.get_params(), "random_state": state}).fit(train, y_train)
-        if not isinstance(given, int):  # a generator has moved on
+        if not isinstance(given, int):  # a generator has advanced
             outcome.model.random_state = serial.random_state = None
         same_trees(outcome.model, serial)
         np.testing.assert_array_equal(outcome.model.predict_proba(test), serial.predict_proba(test))
@@ -162,14 +162,15 @@ class TestTrees:
         with pytest.raises(KeyboardInterrupt):
             fit(cluster, inputs(IRIS, RandomForestClassifier(40)), units, chunk=4)
         left = units.so_far()
-        assert len(left.model.estimators_) == left.model.n_estimators == 8  # the third was not handed on
+        # The third chunk was not passed on.
+        assert len(left.model.estimators_) == left.model.n_estimators == 8
         assert left.model.predict(IRIS[0]).shape == (150,)
         assert left.warnings == ["the forest has 8 of 40 trees: those that were grown when the run ended"]
 
     def test_chunks_are_the_same_whatever_the_cluster(self) -> None:
-        assert FitEstimator().check(inputs(IRIS, RandomForestClassifier(100))) == 8
-        assert FitEstimator().check(inputs(CANCER, RandomForestClassifier(8000))) == 57
-        assert FitEstimator(chunk=3000).check(inputs(IRIS, RandomForestClassifier(8000))) == 3
+        assert FitEstimator().prepare(inputs(IRIS, RandomForestClassifier(100))).n_units == 8
+        assert FitEstimator().prepare(inputs(CANCER, RandomForestClassifier(8000))).n_units == 57
+        assert FitEstimator(chunk=3000).prepare(inputs(IRIS, RandomForestClassifier(8000))).n_units == 3
 
     def test_a_chunk_that_fails_is_named(self, cluster: Cluster) -> None:
         model = RandomForestRegressor(4, criterion="poisson")
@@ -178,7 +179,7 @@ class TestTrees:
 
 
 class Noting(ClassifierMixin, BaseEstimator):
-    """Notes which process fits it."""
+    """Record which process fits it."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
@@ -232,7 +233,7 @@ class TestJoblib:
         units = Units(0)
         outcome = fit(cluster, inputs(CANCER, model), units, parallel="joblib", test_size=None)
         same_trees(outcome.model, model.fit(*CANCER))
-        assert units.total >= 31  # its trees, whatever joblib is called for else, and the fit itself
+        assert units.total >= 31  # its trees, other calls of joblib, and the fit itself
 
     def test_what_grows_more_than_trees(self, cluster: Cluster) -> None:
         model = RandomTreesEmbedding(12, random_state=0)
@@ -256,7 +257,7 @@ class TestJoblib:
 
         units = Listing()
         fit(cluster, inputs(IRIS, OneVsRestClassifier(LinearSVC())), units)
-        assert sorted(units.keys) == ["call 0", "call 1", "call 2", "fit"]
+        assert sorted(units.keys) == [*(f"call {number} of _fit_binary" for number in range(3)), "fit"]
 
     def test_what_calls_joblib_for_nothing_is_told(self, cluster: Cluster) -> None:
         outcome = fit(cluster, inputs(IRIS, SGDClassifier()), parallel="joblib")
@@ -268,8 +269,8 @@ class TestJoblib:
         ("how", "told"),
         [
             ("raise", "ValueError: not with me"),
-            ("exit", "a call of _fit_single_estimator came to no end: SystemExit: 3"),
-            ("die", "a call of _fit_single_estimator came to no end: every worker that tried"),
+            ("exit", "RuntimeError: SystemExit: 3"),
+            ("die", "call 1 of _fit_single_estimator: every worker that tried"),
         ],
     )
     def test_a_call_that_fails_ends_the_fit(self, cluster: Cluster, how: str, told: str) -> None:
@@ -281,7 +282,7 @@ class TestJoblib:
 class TestOnOneWorker:
     @pytest.mark.parametrize("model", [SVC(), HistGradientBoostingClassifier(max_iter=3)])
     def test_the_same_as_a_serial_fit(self, cluster: Cluster, model: Any) -> None:
-        cluster.client.wait_for_workers(2, timeout=60)  # or there is none that has nothing to do
+        cluster.client.wait_for_workers(2, timeout=60)  # otherwise none would be idle
         outcome = fit(cluster, inputs(IRIS, model))
         train, test, y_train, y_test = train_test_split(*IRIS, test_size=0.25, random_state=0, stratify=IRIS[1])
         assert outcome.metrics["test_scores"] == {"score": model.fit(train, y_train).score(test, y_test)}
@@ -316,11 +317,11 @@ class TestBadRequests:
     @pytest.mark.parametrize(
         ("keys", "told"),
         [
-            ({"parallel": "tree"}, "workload.parallel=tree: unknown\n  nearest: trees"),
+            ({"parallel": "tree"}, "workload.parallel=tree: unknown\n  did you mean 'trees'"),
             ({"chunk": 0}, "workload.chunk=0: must be a whole number"),
             ({"chunk": 2.5}, "workload.chunk=2.5: must be a whole number"),
             ({"chunk": True}, "workload.chunk=True: must be a whole number"),
-            ({"test_size": 1}, "workload.test_size=1: must lie between 0 and 1"),
+            ({"test_size": 1}, "workload.test_size=1: must be between 0 and 1"),
             ({"shuffle": "no"}, "workload.shuffle=no: must be true or false"),
         ],
     )
@@ -332,8 +333,8 @@ class TestBadRequests:
     @pytest.mark.parametrize(
         ("model", "keys", "told"),
         [
-            (SVC(), {"parallel": "trees"}, "SVC is no random forest"),
-            (IsolationForest(), {"parallel": "trees"}, "IsolationForest is no random forest"),
+            (SVC(), {"parallel": "trees"}, "SVC is not a random forest"),
+            (IsolationForest(), {"parallel": "trees"}, "IsolationForest is not a random forest"),
             (SVC(), {"parallel": "joblib"}, "SVC has no n_jobs"),
             (SVC(), {"chunk": 3}, "workload.chunk=3: SVC is not grown in chunks of trees"),
             (RandomForestClassifier, {}, "this is the class"),
@@ -348,18 +349,18 @@ class TestBadRequests:
     )
     def test_what_does_not_go_together(self, model: Any, keys: dict[str, Any], told: str) -> None:
         with pytest.raises(ConfigError, match=told):
-            FitEstimator(**keys).check(inputs(IRIS, model))
+            FitEstimator(**keys).prepare(inputs(IRIS, model))
 
     def test_data(self) -> None:
         X, y = IRIS
         with pytest.raises(ConfigError, match="data: a fit needs some"):
-            FitEstimator().check(Inputs(None, SVC(), 0))
+            FitEstimator().prepare(Inputs(None, SVC(), 0))
         with pytest.raises(DataError, match="only one class"):
-            FitEstimator().check(inputs((X, np.zeros(150, int)), RandomForestClassifier()))
+            FitEstimator().prepare(inputs((X, np.zeros(150, int)), RandomForestClassifier()))
         with pytest.raises(DataError, match="infinite"):
-            FitEstimator().check(inputs((np.where(X > 5, np.inf, X), y), RandomForestClassifier()))
+            FitEstimator().prepare(inputs((np.where(X > 5, np.inf, X), y), RandomForestClassifier()))
         with pytest.raises(DataError, match="cannot hold out"):
-            FitEstimator().check(inputs((X[:51], y[:51]), RandomForestClassifier()))
+            FitEstimator().prepare(inputs((X[:51], y[:51]), RandomForestClassifier()))
 
     def test_meta_estimators_of_ones_own_without_n_jobs_are_not_spread(self) -> None:
         class Own(MetaEstimatorMixin, BaseEstimator):
@@ -396,6 +397,6 @@ def test_the_calls_of_joblib_do_not_depend_on_the_number_of_workers(tmp_path: Pa
         with open_local(LocalSpec(workers=workers), RunPaths(tmp_path)) as some:
             units = Units(1)
             model = BaggingClassifier(n_estimators=12, random_state=0)
-            FitEstimator(parallel="joblib").run(Inputs(Dataset(X=X, y=y), model, 0), some.client, units)
+            FitEstimator(parallel="joblib").prepare(Inputs(Dataset(X=X, y=y), model, 0)).run(some.client, units)
             done.append(units.done)
     assert done == [13, 13]

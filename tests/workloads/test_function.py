@@ -1,4 +1,4 @@
-"""Function: the user's own code with the cluster's client, what it may return, and how its errors are told."""
+"""Test user functions that get the cluster's client: return values and errors."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from hpcml.errors import ConfigError, DataError, WorkloadError
 from hpcml.runs import RunPaths
 from hpcml.spec import LocalSpec
 from hpcml.workloads.base import Inputs, Units
-from hpcml.workloads.function import Function
-from hpcml.workloads.map import Map
+from hpcml.workloads.functions import Function, Map
 
 NOTHING = Inputs(None, None, 0)
 DATA = Inputs(Dataset(X=np.eye(3), y=np.arange(3)), None, 0)
@@ -38,8 +37,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def run(cluster: Cluster, function: Any, given: Inputs = NOTHING, **params: Any) -> Outcome:
     """Check and run as the launcher does."""
     workload = Function(function=function, arguments=params)
-    units = Units(workload.check(given))
-    outcome = workload.run(given, cluster.client, units)
+    prepared = workload.prepare(given)
+    units = Units(prepared.n_units)
+    outcome = prepared.run(cluster.client, units)
     assert units.done == units.total == 1
     return outcome
 
@@ -144,7 +144,7 @@ class TestRefused:
         ("function", "params", "expected"),
         [
             (every_way, {}, "every_way() needs 'times'\n  type workload.arguments.times=VALUE"),
-            (every_way, {"time": 1}, "workload.arguments.time: every_way() has no 'time'\n  nearest: times"),
+            (every_way, {"time": 1}, "workload.arguments.time: every_way() has no 'time'\n  did you mean 'times'"),
             (every_way, {"data": 1, "times": 1}, "every_way() gets 'data' from the run\n  leave it out"),
             (
                 deep,
@@ -156,7 +156,7 @@ class TestRefused:
     )
     def test_before_a_cluster_starts(self, function: Any, params: dict[str, Any], expected: str) -> None:
         with pytest.raises(ConfigError) as caught:
-            Function(function=function, arguments=params).check(NOTHING)
+            Function(function=function, arguments=params).prepare(NOTHING)
         assert expected in str(caught.value)
 
     def test_values(self) -> None:
@@ -167,7 +167,7 @@ class TestRefused:
 
     def test_a_model(self) -> None:
         with pytest.raises(ConfigError, match="model: workload=python takes none"):
-            Function(function=every_way).check(Inputs(None, object(), 0))
+            Function(function=every_way).prepare(Inputs(None, object(), 0))
 
 
 OWN = """
@@ -199,21 +199,22 @@ class TestFiles:
         monkeypatch.setattr(sys, "path", list(sys.path))
 
     def test_workers_read_what_a_file_defines(self, cluster: Cluster, tmp_path: Path) -> None:
-        """The workers are there already, and know nothing of the file's directory."""
+        """The workers start before the file's directory is known."""
         file = self.write(tmp_path, "own_python")
         assert run(cluster, f"{file}:f", start=3).metrics == {"result": 7}
 
     def test_a_map_too(self, cluster: Cluster, tmp_path: Path) -> None:
         workload = Map(function=f"{self.write(tmp_path, 'own_map')}:g", parameters={"x": [1, 2]})
-        units = Units(workload.check(NOTHING))
-        outcome = workload.run(NOTHING, cluster.client, units)
+        prepared = workload.prepare(NOTHING)
+        units = Units(prepared.n_units)
+        outcome = prepared.run(cluster.client, units)
         assert outcome.tables["results"]["result"] == [2, 4]
 
     def test_a_relative_path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "below").mkdir()
         self.write(tmp_path / "below", "own_below")
         monkeypatch.chdir(tmp_path)
-        assert Function(function="below/own_below.py:f").check(NOTHING) == 1
+        assert Function(function="below/own_below.py:f").prepare(NOTHING).n_units == 1
 
     def test_mistakes(self, tmp_path: Path) -> None:
         file = self.write(tmp_path, "own_mistakes")
@@ -225,16 +226,17 @@ class TestFiles:
             f"{tmp_path}/nope.py:f": f"there is no file {tmp_path}/nope.py",
             f"{tmp_path}/broken.py:f": "importing it failed: ZeroDivisionError: division by zero",
             f"{tmp_path}/json.py:f": "the name json is taken by ",
-            f"{tmp_path}/two-words.py:f": "two-words.py is no module's file",
-            f"{file}:helper_of_own_mistakes": "neither a class nor a function",
+            f"{tmp_path}/two-words.py:f": "two-words.py is not the file of a module",
+            f"{file}:helper_of_own_mistakes": "not a class or function",
         }.items():
             with pytest.raises(ConfigError) as caught:
-                Function(function=function).check(NOTHING)
+                Function(function=function).prepare(NOTHING)
             assert expected in str(caught.value)
 
 
 def test_what_is_said() -> None:
-    assert Function(function="mine.f", arguments={"x": 1}).describe(NOTHING) == "mine.f(client, data, x=1)"
+    workload = Function(function=every_way, arguments={"times": 1})
+    assert workload.prepare(NOTHING).description == "every_way(client, data, times=1)"
 
 
 def test_the_preset_says_what_the_class_says() -> None:

@@ -1,4 +1,4 @@
-"""Incremental learning: bit for bit what a loop of partial_fit gives, however many workers there are or die."""
+"""Test that incremental learning equals a loop of partial_fit, bit for bit, even after losses."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from hpcml.cluster.local import open_local
 from hpcml.data import Blocks, RowGroups, load
 from hpcml.errors import ConfigError, WorkloadError
 from hpcml.runs import RunPaths
-from hpcml.workloads import chain
 from hpcml.workloads.base import Inputs, Units
-from hpcml.workloads.incremental import Incremental
-from hpcml.workloads.scan import Moments, Rows, Scan, look
+from hpcml.workloads.incremental import Incremental, fit_chain
+from hpcml.workloads.incremental.scan import Rows, Scan, look
+from hpcml.workloads.inputs.moments import Moments
 
 IRIS, CANCER, DIABETES, DIGITS = (
     data(return_X_y=True) for data in (load_iris, load_breast_cancer, load_diabetes, load_digits)
@@ -56,8 +56,9 @@ def learn(cluster: Cluster, given: Inputs, units: Units | None = None, **keys: A
     """Check and run as the launcher does."""
     workload = Incremental(**keys)
     units = units or Units(0)
-    units.total = workload.check(given)
-    outcome = workload.run(given, cluster.client, units)
+    prepared = workload.prepare(given)
+    units.total = prepared.n_units
+    outcome = prepared.run(cluster.client, units)
     assert units.done == units.total
     return outcome
 
@@ -74,7 +75,7 @@ def blocks_of(data: Any, rows: int) -> list[tuple[Any, Any]]:
 
 
 def serial(model: Any, blocks: list[tuple[Any, Any]], passes: int, seed: int = 0) -> tuple[Any, Any, Any]:
-    """Do the same without a cluster; gives the model, and the rows held out."""
+    """Fit without a cluster; return the model and the held-out rows."""
     held = [np.random.default_rng([seed, number]).random(len(X)) < 0.25 for number, (X, _) in enumerate(blocks)]
     labels = {"classes": np.unique(np.concatenate([y for _, y in blocks]))} if hasattr(model, "predict_proba") else {}
     for number in range(1, passes + 1):
@@ -90,15 +91,15 @@ class TestTheSameAsALoop:
     @pytest.mark.parametrize(
         ("data", "model", "rows"),
         [
-            (IRIS, SGDClassifier(**LOG), 25),  # the rows are sorted by class: the first block has one only
+            (IRIS, SGDClassifier(**LOG), 25),  # sorted by class, so the first block has only one
             (DIGITS, MultinomialNB(), 300),
-            (DIGITS, MLPClassifier((10,), random_state=0), 400),  # its optimizer has a memory
+            (DIGITS, MLPClassifier((10,), random_state=0), 400),  # its optimizer has state
             (DIABETES, SGDRegressor(random_state=0), 100),
         ],
         ids=lambda value: type(value).__name__,
     )
     def test_weights_and_scores(self, cluster: Cluster, data: Any, model: Any, rows: int, passes: int) -> None:
-        outcome = learn(cluster, inputs(data, model, seed=7), passes=passes, rows=rows)
+        outcome = learn(cluster, inputs(data, model, seed=7), passes=passes, block_size=rows)
         expected, X, y = serial(model, blocks_of(data, rows), passes, seed=7)
         for name in ("coef_", "intercept_", "feature_log_prob_", "coefs_"):
             for ours, theirs in zip(getattr(outcome.model, name, ()), getattr(expected, name, ()), strict=True):
@@ -112,14 +113,14 @@ class TestTheSameAsALoop:
     def test_where_blocks_are_kept_and_when_the_head_sees_the_model_changes_nothing(
         self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, constant: str
     ) -> None:
-        monkeypatch.setattr(chain, constant, {"_KEPT": 0.0, "_STRETCH": 3}[constant])
-        outcome = learn(cluster, inputs(DIGITS, SGDClassifier(**LOG)), passes=2, rows=200)
+        monkeypatch.setattr(fit_chain, constant, {"_KEPT": 0.0, "_STRETCH": 3}[constant])
+        outcome = learn(cluster, inputs(DIGITS, SGDClassifier(**LOG)), passes=2, block_size=200)
         expected, *_ = serial(SGDClassifier(**LOG), blocks_of(DIGITS, 200), 2)
         np.testing.assert_array_equal(outcome.model.coef_, expected.coef_)
         assert outcome.metrics["blocks_kept"] is (constant != "_KEPT")
 
     def test_one_worker(self, cluster: Cluster, tmp_path: Path) -> None:
-        given, keys = inputs(CANCER, SGDClassifier(**LOG)), {"passes": 2, "rows": 80, "scale": True}
+        given, keys = inputs(CANCER, SGDClassifier(**LOG)), {"passes": 2, "block_size": 80, "scale": True}
         with open_local(LocalSpec(workers=1), RunPaths(tmp_path)) as one:
             alone = learn(one, given, **keys)
         together = learn(cluster, given, **keys)
@@ -128,14 +129,15 @@ class TestTheSameAsALoop:
 
     def test_text_labels_and_blocks_in_order(self, cluster: Cluster) -> None:
         names = np.array(["setosa", "versicolor", "virginica"], dtype=object)[IRIS[1]]
-        outcome = learn(cluster, inputs((IRIS[0], names), GaussianNB()), rows=40, shuffle=False)
+        outcome = learn(cluster, inputs((IRIS[0], names), GaussianNB()), block_size=40, shuffle=False)
         assert list(outcome.model.classes_) == ["setosa", "versicolor", "virginica"]
         assert outcome.metrics["final_score"] > 0.85
         assert outcome.tables["learning_curve"]["order"] == [None] * 5
 
     def test_without_a_target(self, cluster: Cluster) -> None:
         model = MiniBatchKMeans(3, random_state=0, n_init=1)
-        outcome = learn(cluster, Inputs(Dataset(X=IRIS[0]), model, 0), passes=2, rows=60, test_size=None, shuffle=False)
+        given = Inputs(Dataset(X=IRIS[0]), model, 0)
+        outcome = learn(cluster, given, passes=2, block_size=60, test_size=None, shuffle=False)
         for _ in range(2):
             for begin in range(0, 150, 60):
                 model.partial_fit(IRIS[0][begin : begin + 60])
@@ -148,7 +150,7 @@ class TestTheSameAsALoop:
         for number, (begin, end) in enumerate([(0, 300), (300, 569)]):
             table = pa.table({**{f"x{i:02}": X[begin:end, i] for i in range(30)}, "y": y[begin:end]})
             pyarrow.parquet.write_table(table, tmp_path / f"{number}.parquet", row_group_size=100)
-        data = load(RowGroups(path=str(tmp_path), target="y", rows=100))
+        data = load(RowGroups(path=str(tmp_path), target="y", block_size=100))
         outcome = learn(cluster, inputs(data, SGDClassifier(**LOG)), passes=2)
         blocks = [*blocks_of((X[:300], y[:300]), 100), *blocks_of((X[300:], y[300:]), 100)]
         np.testing.assert_array_equal(outcome.model.coef_, serial(SGDClassifier(**LOG), blocks, 2)[0].coef_)
@@ -165,12 +167,12 @@ def test_dask_knows_how_large_blocks_and_models_are() -> None:
     block = Dataset(X=DIGITS[0], y=DIGITS[1])
     assert sizeof(block) > block.X.nbytes + block.y.nbytes
     model = MLPClassifier((10,), max_iter=1, random_state=0).partial_fit(*DIGITS, classes=np.arange(10))
-    assert sizeof(chain.State(model)) > sum(weights.nbytes for weights in model.coefs_)
+    assert sizeof(fit_chain.State(model)) > sum(weights.nbytes for weights in model.coefs_)
 
 
 class TestScaling:
     def test_mean_and_variance_are_those_of_all_training_rows(self) -> None:
-        X = np.c_[DIGITS[0] * 1e3 + 1e7, np.full(len(DIGITS[0]), 0.1)]  # with columns that are constant
+        X = np.c_[DIGITS[0] * 1e3 + 1e7, np.full(len(DIGITS[0]), 0.1)]  # with constant columns
         rows, parts = Rows(0.25, 3), []
         held = []
         for number, (block, y) in enumerate(blocks_of((X, DIGITS[1]), 170)):
@@ -183,7 +185,7 @@ class TestScaling:
         assert ours.n_samples_seen_ == theirs.n_samples_seen_
 
     def test_the_model_takes_features_as_they_come(self, cluster: Cluster) -> None:
-        outcome = learn(cluster, inputs(CANCER, SGDClassifier(**LOG)), scale=True, rows=100)
+        outcome = learn(cluster, inputs(CANCER, SGDClassifier(**LOG)), scale=True, block_size=100)
         assert isinstance(outcome.model, Pipeline)
         X, y = CANCER
         assert accuracy_score(y, outcome.model.predict(X)) > 0.95
@@ -197,7 +199,7 @@ class TestScaling:
 
 
 class Scripted(SGDClassifier):
-    """Has the score, by a scorer of ours, that its script says for each pass over two blocks."""
+    """An estimator with scripted scores, one for each pass over two blocks."""
 
     def __init__(self, script: tuple[float, ...] = ()) -> None:
         super().__init__()
@@ -224,7 +226,7 @@ class TestStopping:
         ],
     )
     def test_early(self, cluster: Cluster, script: Any, keys: Any, passes: int, chosen: int) -> None:
-        outcome = learn(cluster, inputs(IRIS, Scripted(script)), rows=75, scoring=scripted, **keys)
+        outcome = learn(cluster, inputs(IRIS, Scripted(script)), block_size=75, scoring=scripted, **keys)
         assert outcome.metrics["n_passes"] == passes
         assert outcome.metrics["model_of_pass"] == chosen
         assert outcome.model.calls_ == 2 * chosen
@@ -239,7 +241,7 @@ class TestStopping:
 
         units = Short(0)
         with pytest.raises(KeyboardInterrupt):
-            learn(cluster, inputs(IRIS, SGDClassifier(**LOG)), units, rows=50)
+            learn(cluster, inputs(IRIS, SGDClassifier(**LOG)), units, block_size=50)
         outcome = units.so_far()
         assert outcome.tables["learning_curve"]["pass"] == [1, 2]
         assert outcome.model.coef_.shape == (3, 4)
@@ -247,7 +249,7 @@ class TestStopping:
 
 
 class Deadly(SGDClassifier):
-    """Kills so many workers when it has learned from four blocks: each leaves a file."""
+    """Kill ``most`` workers after four blocks; each leaves a file."""
 
     def __init__(self, marks: str = "", most: int = 0) -> None:
         super().__init__(**LOG)
@@ -273,20 +275,20 @@ class Failing(SGDClassifier):
 def test_workers_that_die_with_the_model_change_nothing(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, stretch: int
 ) -> None:
-    monkeypatch.setattr(chain, "_STRETCH", stretch)
-    outcome = learn(cluster, inputs(DIGITS, Deadly(str(tmp_path), most)), passes=2, rows=200)
+    monkeypatch.setattr(fit_chain, "_STRETCH", stretch)
+    outcome = learn(cluster, inputs(DIGITS, Deadly(str(tmp_path), most)), passes=2, block_size=200)
     assert len(list(tmp_path.iterdir())) == most
     expected, *_ = serial(SGDClassifier(**LOG), blocks_of(DIGITS, 200), 2)
     np.testing.assert_array_equal(outcome.model.coef_, expected.coef_)
 
 
 def test_blocks_are_done_when_the_model_after_them_is_there(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chain, "_STRETCH", 4)
+    monkeypatch.setattr(fit_chain, "_STRETCH", 4)
     units, given = Units(0), []
     finish = units.finish
     units.finish = lambda key, result=None: given.append((key, result)) or finish(key)  # type: ignore[method-assign,func-returns-value]
     with pytest.raises(WorkloadError, match="fit of block 5: RuntimeError: six"):
-        learn(cluster, inputs(DIGITS, Failing(**LOG)), units, passes=1, rows=200, shuffle=False)
+        learn(cluster, inputs(DIGITS, Failing(**LOG)), units, passes=1, block_size=200, shuffle=False)
     fits = [(key, result) for key, result in given if "fit" in key]
     assert [key for key, _ in fits] == [f"pass 1, fit of block {number}" for number in range(4)]
     assert fits[3][1].model.seen_ == 4
@@ -296,12 +298,12 @@ class TestFailures:
     def test_a_fit_that_kills_its_workers(self, cluster: Cluster, tmp_path: Path) -> None:
         given = inputs(DIGITS, Deadly(str(tmp_path), 100))
         told = "^pass 1, fit of block 4: every worker that tried it died"
-        fails(cluster, given, told, rows=200, shuffle=False)
+        fails(cluster, given, told, block_size=200, shuffle=False)
 
     def test_a_fit_that_fails(self, cluster: Cluster) -> None:
         given = inputs(IRIS, MultinomialNB())
         told = r"pass 1, fit of block \d: ValueError: Negative values in data passed to MultinomialNB"
-        fails(cluster, given, told, rows=75, scale=True)
+        fails(cluster, given, told, block_size=75, scale=True)
 
     @pytest.mark.parametrize("seed", range(3))
     def test_the_tutorials_settings_diverge_and_are_told(self, cluster: Cluster, seed: int) -> None:
@@ -312,7 +314,7 @@ class TestFailures:
         error = fails(
             cluster, inputs((X, y), model),
             r"the model diverged in pass 1: its largest weight is \d(\.\d)?e\+1\d; its held-out accuracy 0\.\d+, where "
-            r"the trivial prediction's is 0\.\d", rows=500,
+            r"the trivial prediction's is 0\.\d", block_size=500,
         )  # fmt: skip
         assert error.hints[:2] == (
             "squared_error fits numbers; take a loss of classes: ++model.loss=log_loss",
@@ -320,7 +322,7 @@ class TestFailures:
         )
         assert error.outcome is None  # units.so_far has it
         for better in ({"loss": "log_loss", "alpha": 0.01}, {"learning_rate": "constant", "eta0": 0.001}):
-            outcome = learn(cluster, inputs((X, y), model.set_params(**better)), rows=500, passes=2)
+            outcome = learn(cluster, inputs((X, y), model.set_params(**better)), block_size=500, passes=2)
             assert outcome.metrics["final_score"] > 0.7
 
     def test_features_that_are_not_scaled(self, cluster: Cluster) -> None:
@@ -329,11 +331,11 @@ class TestFailures:
         y = (X - 1e3) @ [1.0, 1.0, 1.0, 1e-4, 1e-6]
         units = Units(0)
         with pytest.raises(WorkloadError, match=r"the model diverged in pass 1: its largest weight is \d") as caught:
-            learn(cluster, inputs((X, y), SGDRegressor(random_state=0)), units, rows=200)
+            learn(cluster, inputs((X, y), SGDRegressor(random_state=0)), units, block_size=200)
         assert "workload.scale=true" in caught.value.hints[0]
         assert units.so_far().tables["learning_curve"]["pass"] == [1]
         assert units.so_far().model is None
-        assert learn(cluster, inputs((X, y), SGDRegressor(random_state=0)), rows=200, scale=True).metrics[
+        assert learn(cluster, inputs((X, y), SGDRegressor(random_state=0)), block_size=200, scale=True).metrics[
             "final_score"
         ] == pytest.approx(1, abs=0.01)
 
@@ -341,12 +343,12 @@ class TestFailures:
         X = np.full((100, 2), 1e307)
         y = np.arange(100.0)
         error = fails(
-            cluster, inputs((X, y), SGDRegressor()), "scikit-learn says: Floating-point under-/overflow", rows=50
+            cluster, inputs((X, y), SGDRegressor()), "scikit-learn says: Floating-point under-/overflow", block_size=50
         )
         assert "workload.scale=true" in error.hints[0]
 
     def test_weights_out_of_proportion_that_score_well_are_a_warning(self, cluster: Cluster) -> None:
-        outcome = learn(cluster, inputs(CANCER, SGDClassifier(**LOG)), rows=100)
+        outcome = learn(cluster, inputs(CANCER, SGDClassifier(**LOG)), block_size=100)
         assert outcome.metrics["final_score"] > 0.8
         assert "out of proportion to the features; workload.scale=true" in outcome.warnings[0]
 
@@ -354,9 +356,9 @@ class TestFailures:
     def test_scores(self, cluster: Cluster, scoring: str) -> None:
         given = inputs(IRIS, SGDClassifier(**LOG))
         if scoring == "f1":
-            fails(cluster, given, "workload.scoring=f1: does not go with this target", rows=50, scoring=scoring)
+            fails(cluster, given, "workload.scoring=f1: does not go with this target", block_size=50, scoring=scoring)
         else:
-            metrics = learn(cluster, given, rows=50, scoring=scoring, scale=True).metrics
+            metrics = learn(cluster, given, block_size=50, scoring=scoring, scale=True).metrics
             assert metrics["trivial_score"] == pytest.approx(
                 {"neg_log_loss": -np.log(3), "accuracy": 1 / 3}[scoring], abs=0.1
             )
@@ -364,7 +366,7 @@ class TestFailures:
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """Reads what it has been given."""
+    """Return the block that it was built with."""
 
     block: tuple[Any, Any]
 
@@ -373,7 +375,7 @@ class Given:
 
 
 def parts(*blocks: tuple[Any, Any]) -> Blocks:
-    """Make data in blocks of what each is."""
+    """Make data from the given blocks."""
     return Blocks(rows=[len(X) for X, _ in blocks], recipe=lambda n: Given(blocks[n]), n_features=None, has_target=True)
 
 
@@ -386,8 +388,8 @@ class TestTamperedBlocks:
     @pytest.mark.parametrize(
         ("data", "model", "keys", "told"),
         [
-            (parts(A, (WITH_NAN, B[1])), SGDClassifier(), {}, "block 1: 1 values of X are NaN or infinite.*column 1"),
-            (parts(A, (WITH_NAN, B[1])), SGDClassifier(), {"scale": True}, "block 1: 1 values of X are NaN"),
+            (parts(A, (WITH_NAN, B[1])), SGDClassifier(), {}, "block 1: 1 NaN or infinite value in X.*column 1"),
+            (parts(A, (WITH_NAN, B[1])), SGDClassifier(), {"scale": True}, "block 1: 1 NaN or infinite value in X"),
             (parts(A, (B[0], B[1].astype(str))), SGDClassifier(), {}, "block 1: its labels are such as '1'"),
             (parts(A, (np.full((90, 4), "x"), B[1])), SGDClassifier(), {}, "block 1: X is not numeric"),
             (parts(A, (B[0][:, 1:], B[1])), SGDClassifier(), {}, "block 1: has 3 features, and .*block 0 has 4"),
@@ -405,7 +407,7 @@ class TestTamperedBlocks:
 
     def test_an_empty_one_among_those_of_unknown_length(self, cluster: Cluster) -> None:
         X, y = (da.from_array(part, chunks=50) for part in IRIS)
-        fails(cluster, inputs(load((X[y > 0], y[y > 0])), SGDClassifier()), "block 0: there is nothing in it")
+        fails(cluster, inputs(load((X[y > 0], y[y > 0])), SGDClassifier()), "block 0: is empty")
 
     def test_a_class_that_was_given_and_does_not_occur(self, cluster: Cluster) -> None:
         outcome = learn(cluster, inputs(parts(A, B), GaussianNB()), classes=[3, 2, 1, 0])
@@ -428,10 +430,10 @@ class TestChecks:
                 {"scoring": "accuracy"},
                 "workload.scoring=accuracy: a score of classes",
             ),
-            (inputs(DIABETES, SGDRegressor()), {"classes": [0, 1]}, "SGDRegressor is no classifier"),
+            (inputs(DIABETES, SGDRegressor()), {"classes": [0, 1]}, "SGDRegressor is not a classifier"),
             (inputs((DIABETES[0], DIABETES[1] / 2), SGDClassifier()), {}, "the target is continuous"),
             (inputs((IRIS[0], np.zeros(150)), SGDClassifier()), {}, "only one class"),
-            (inputs((WITH_NAN, B[1]), SGDClassifier()), {}, "1 values of X are NaN"),
+            (inputs((WITH_NAN, B[1]), SGDClassifier()), {}, "1 NaN or infinite value in X"),
             (inputs(IRIS, SGDClassifier()), {"classes": [0, 1]}, "the label 2 is not among workload.classes"),
             (
                 inputs(IRIS, SGDClassifier()),
@@ -441,20 +443,20 @@ class TestChecks:
             (inputs(IRIS, SGDClassifier()), {"test_size": None, "patience": 2}, "no score that could stop"),
             (inputs((IRIS[0], None), SGDClassifier()), {}, "SGDClassifier needs a target"),
             (inputs(load((da.ones((4, 2)), None)), SGDClassifier()), {}, "SGDClassifier needs a target"),
-            (inputs(parts(A, B), SGDClassifier()), {"rows": 10}, "workload.rows=10: data is in blocks of its own"),
+            (inputs(parts(A, B), SGDClassifier()), {"block_size": 10}, "block_size=10: data is already in blocks"),
             (Inputs(None, SGDClassifier(), 0), {}, "incremental learning needs some"),
             (Inputs(Dataset(X=["a text"] * 9, y=[0, 1, 1] * 3), SGDClassifier(), 0), {}, "its samples are texts"),
         ],
     )
     def test_before_any_cluster(self, given: Inputs, keys: dict[str, Any], told: str) -> None:
         with pytest.raises(ConfigError, match=told) as caught:
-            Incremental(**keys).check(given)
+            Incremental(**keys).prepare(given)
         assert caught.value.exit_code == 2
 
     @pytest.mark.parametrize(
         "keys",
         [
-            {"passes": 0}, {"passes": None}, {"passes": True}, {"patience": 0}, {"rows": 1.5}, {"shuffle": "yes"},
+            {"passes": 0}, {"passes": None}, {"passes": True}, {"patience": 0}, {"block_size": 1.5}, {"shuffle": "yes"},
             {"scale": None}, {"test_size": 1}, {"test_size": "a"}, {"tol": -1}, {"classes": [1]}, {"classes": "ab"},
             {"classes": [1, 1]}, {"classes": [1, "a"]},
         ],
@@ -465,9 +467,9 @@ class TestChecks:
             Incremental(**keys)
 
     def test_units_are_counted(self) -> None:
-        assert Incremental(rows=50).check(inputs(IRIS, SGDClassifier())) == 3 * (1 + 5 * 2)
-        assert Incremental(rows=50, test_size=None).check(inputs(IRIS, SGDClassifier())) == 3 * (1 + 5)
-        assert Incremental(rows=50, patience=2, passes=1).describe(inputs(IRIS, SGDClassifier())) == (
+        assert Incremental(block_size=50).prepare(inputs(IRIS, SGDClassifier())).n_units == 3 * (1 + 5 * 2)
+        assert Incremental(block_size=50, test_size=None).prepare(inputs(IRIS, SGDClassifier())).n_units == 3 * (1 + 5)
+        assert Incremental(block_size=50, patience=2, passes=1).prepare(inputs(IRIS, SGDClassifier())).description == (
             "incremental SGDClassifier: up to 1 pass over 3 blocks"
         )
 

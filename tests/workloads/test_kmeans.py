@@ -1,4 +1,4 @@
-"""K-means over blocks: scikit-learn's numbers, whatever the blocks and whoever computes them."""
+"""Test k-means over blocks: scikit-learn's numbers for any blocks and workers."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ from hpcml.errors import ConfigError, DataError, WorkloadError
 from hpcml.parts import Parts
 from hpcml.runs import RunPaths
 from hpcml.spec import LocalSpec
-from hpcml.workloads import lloyd
 from hpcml.workloads.base import Inputs, Outcome, Units
-from hpcml.workloads.kept import Kept
-from hpcml.workloads.kmeans import KMeans
+from hpcml.workloads.engine.persisted_blocks import Kept
+from hpcml.workloads.kmeans import KMeans, lloyd
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -43,14 +42,15 @@ def blobs(n: int = 4000, offset: float = 0.0) -> Any:
     return make_blobs(n, 5, centers=12, cluster_std=3.0, random_state=1)[0] + offset
 
 
-def inputs_of(X: Any, seed: int = 0, **more: Any) -> Inputs:
-    return Inputs(X if isinstance(X, (Dataset, Blocks)) else Dataset(X=X), None, seed, **more)
+def inputs_of(X: Any, seed: int = 0) -> Inputs:
+    return Inputs(X if isinstance(X, (Dataset, Blocks)) else Dataset(X=X), None, seed)
 
 
 def run(cluster: Cluster, X: Any, seed: int = 0, parts: Any = None, **keys: Any) -> Outcome:
-    workload, inputs = KMeans(**{"rows": 700, "n_clusters": 8, **keys}), inputs_of(X, seed, parts=parts)
-    units = Units(workload.check(inputs))
-    outcome = workload.run(inputs, cluster.client, units)
+    workload, inputs = KMeans(**{"block_size": 700, "n_clusters": 8, **keys}), inputs_of(X, seed)
+    prepared = workload.prepare(inputs)
+    units = Units(prepared.n_units, parts)
+    outcome = prepared.run(cluster.client, units)
     assert units.done == units.total
     return outcome
 
@@ -127,7 +127,7 @@ def test_an_empty_cluster_gets_the_farthest_sample_as_in_scikit_learn(cluster: C
 
 def test_fewer_distinct_samples_than_clusters_are_told(cluster: Cluster) -> None:
     X = np.repeat(np.array([[0.0, 0.0], [1.0, 1.0]]), 50, axis=0)
-    found = run(cluster, X, n_clusters=3, rows=30)
+    found = run(cluster, X, n_clusters=3, block_size=30)
     assert found.metrics["inertia"] == 0
     assert any("2 distinct clusters only" in warning for warning in found.warnings)
 
@@ -171,7 +171,7 @@ def test_the_table_of_centres_names_the_features(cluster: Cluster) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Killing:
-    """An iteration's function that kills its worker, once: while there is the file."""
+    """Run an iteration, and kill the worker while a file exists, once."""
 
     path: str
 
@@ -202,7 +202,7 @@ def test_a_worker_lost_in_the_middle_changes_nothing(
 
 @dataclasses.dataclass(frozen=True)
 class Deadly:
-    """Reads a block, and kills so many workers that try: each leaves a file."""
+    """Read a block, and kill ``most`` workers that do; each leaves a file."""
 
     X: Any
     marks: Path
@@ -226,21 +226,21 @@ def deadly_blocks(X: Any, marks: Path, most: int) -> Blocks:
 
 def test_a_block_that_kills_two_workers_when_it_is_read_changes_nothing(cluster: Cluster, tmp_path: Path) -> None:
     X = blobs(2000)
-    wanted = run(cluster, X, init=X[:8], rows=500)
-    found = run(cluster, deadly_blocks(X, tmp_path, 2), init=X[:8], rows=None)
+    wanted = run(cluster, X, init=X[:8], block_size=500)
+    found = run(cluster, deadly_blocks(X, tmp_path, 2), init=X[:8], block_size=None)
     assert len(list(tmp_path.iterdir())) == 2
     assert (found.model.cluster_centers_ == wanted.model.cluster_centers_).all()
 
 
 def test_a_block_that_kills_every_worker_when_it_is_read_is_named(cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(WorkloadError, match=r"^read block 2: every worker that tried it died"):
-        run(cluster, deadly_blocks(blobs(2000), tmp_path, 100), rows=None)
+        run(cluster, deadly_blocks(blobs(2000), tmp_path, 100), block_size=None)
 
 
 def test_a_kept_block_that_cannot_be_read_again_is_made_anew_or_named(cluster: Cluster, tmp_path: Path) -> None:
     X, (lost, marks) = blobs(2000), (tmp_path / "lost", tmp_path / "marks")
     marks.mkdir()
-    kept = Kept(cluster.client, Units(0), deadly_blocks(X, marks, 0), read_unless, lloyd.Facts.of, lost, marks)
+    kept = Kept(cluster.client, Units(0), deadly_blocks(X, marks, 0), read_unless, lloyd.moments, lost, marks)
     for most in (2, 100):
         for mark in marks.iterdir():
             mark.unlink()
@@ -271,11 +271,12 @@ def test_blocks_move_to_workers_that_come_later(tmp_path: Path) -> None:
     X = blobs()
     with open_local(LocalSpec(workers=1), RunPaths(tmp_path)) as grown:
         units = Units(0)
-        kept = Kept(grown.client, units, in_blocks(Dataset(X=X), 500), lloyd.read, lloyd.Facts.of)
+        kept = Kept(grown.client, units, in_blocks(Dataset(X=X), 500), lloyd.read, lloyd.moments)
         wanted = list(kept.each("one", count))
         grown.client.cluster.scale(2)
         grown.client.wait_for_workers(2)
-        for number in range(5):  # Dask may send some of them back at first: it does not know how short these tasks are
+        # Dask may send some back at first, before it knows how short these tasks are.
+        for number in range(5):
             assert list(kept.each(f"pass {number}", count)) == wanted
         holders = [there[0] for there in grown.client.who_has(kept.futures).values()]
         assert sorted(map(holders.count, set(holders))) in ([3, 5], [4, 4])
@@ -284,7 +285,7 @@ def test_blocks_move_to_workers_that_come_later(tmp_path: Path) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Held:
-    """Reads a block of which nothing is known before."""
+    """Return a block with a shape that is unknown until it is read."""
 
     X: Any
 
@@ -301,15 +302,15 @@ def test_what_is_found_only_when_blocks_are_read_is_told(cluster: Cluster) -> No
     bad = good.copy()
     bad[2, 1] = np.nan
     for blocks, message in (
-        (of_blocks(good, bad), r"data, block 1: 1 values of X are NaN or infinite \(in column 1\), and KMeans refuses"),
+        (of_blocks(good, bad), r"data, block 1: 1 NaN or infinite value in X \(in column 1\), and KMeans rejects"),
         (of_blocks(good, np.ones((4, 2))), "data: block 1 has 2 features, block 0 has 3"),
         (of_blocks(good), r"workload.n_clusters=50: data has 10 samples only"),
-        (of_blocks(good, np.ones((0, 3))), "there is nothing in it: X has shape"),
+        (of_blocks(good, np.ones((0, 3))), "is empty: X has shape"),
         (of_blocks(good, np.array([["a", "b", "c"]])), "data, block 1: X is not numeric"),
         (of_blocks(good, np.array(["a text", "another"], dtype=object)), "its samples are texts"),
     ):
         with pytest.raises(WorkloadError, match=message):
-            run(cluster, blocks, n_clusters=50, rows=None)
+            run(cluster, blocks, n_clusters=50, block_size=None)
 
 
 def test_what_can_be_known_before_is_refused_before() -> None:
@@ -317,14 +318,14 @@ def test_what_can_be_known_before_is_refused_before() -> None:
     nan[7, 2] = np.nan
     for data, error, message in (
         (None, ConfigError, "there is nothing to cluster"),
-        (Dataset(X=nan), DataError, r"1 values of X are NaN or infinite \(in column 2\)"),
+        (Dataset(X=nan), DataError, r"1 NaN or infinite value in X \(in column 2\)"),
         (Dataset(X=blobs(5)), ConfigError, "workload.n_clusters=8: data has 5 samples only"),
         (Dataset(X=np.array(["a", "b"] * 9, dtype=object)), DataError, "its samples are texts"),
     ):
         with pytest.raises(error, match=message):
-            KMeans(n_clusters=8).check(Inputs(data, None, 0))
+            KMeans(n_clusters=8).prepare(Inputs(data, None, 0))
     with pytest.raises(ConfigError, match="centres of 2 features, the data has 5"):
-        KMeans(n_clusters=2, init=[[0, 0], [1, 1]]).check(inputs_of(blobs(100)))
+        KMeans(n_clusters=2, init=[[0, 0], [1, 1]]).prepare(inputs_of(blobs(100)))
 
 
 @pytest.mark.parametrize(
@@ -333,11 +334,11 @@ def test_what_can_be_known_before_is_refused_before() -> None:
         ({"n_clusters": 0}, "workload.n_clusters=0: must be a whole number"),
         ({"n_clusters": True}, "workload.n_clusters=True"),
         ({"max_iter": 1.5}, "workload.max_iter=1.5"),
-        ({"rows": 0}, "workload.rows=0"),
-        ({"tol": -1}, "workload.tol=-1: must be 0 or more"),
-        ({"oversampling_factor": 0}, "workload.oversampling_factor=0: must be more than 0"),
-        ({"engine": "dask-ml"}, "workload.engine=dask-ml: unknown\n  nearest: dask_ml"),
-        ({"init": "kmeans||"}, r"workload.init=kmeans\|\|: unknown\n  nearest: k-means\|\|"),
+        ({"block_size": 0}, "workload.block_size=0"),
+        ({"tol": -1}, "workload.tol=-1: must be a number, 0 or more"),
+        ({"oversampling_factor": 0}, "workload.oversampling_factor=0: must be a number, more than 0"),
+        ({"engine": "dask-ml"}, "workload.engine=dask-ml: unknown\n  did you mean 'dask_ml'"),
+        ({"init": "kmeans||"}, r"workload.init=kmeans\|\|: unknown\n  did you mean 'k-means\|\|'"),
         ({"init": "k-means++", "engine": "dask_ml"}, "fails in dask_ml"),
         ({"init": [[1, 2], [3]]}, "workload.init: neither a name nor centres"),
         ({"init": [[1, 2]]}, r"workload.init: centres of shape \(1, 2\)\n  give 3 lists"),
@@ -351,7 +352,7 @@ def test_values_out_of_range_are_refused(keys: dict[str, Any], message: str) -> 
 
 def test_a_model_that_is_configured_is_refused() -> None:
     with pytest.raises(ConfigError, match="model: workload=kmeans takes none\n  leave it out: model=null"):
-        KMeans().check(Inputs(Dataset(X=blobs(500)), sklearn.cluster.DBSCAN(), 0))
+        KMeans().prepare(Inputs(Dataset(X=blobs(500)), sklearn.cluster.DBSCAN(), 0))
 
 
 def test_the_preset_says_what_the_class_says() -> None:

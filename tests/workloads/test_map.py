@@ -1,4 +1,4 @@
-"""Map: the user's function with every row, in order, whatever fails or dies."""
+"""Test that map applies the user's function to every row, in order, despite failures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from hpcml.results import to_table
 from hpcml.runs import RunPaths
 from hpcml.spec import LocalSpec
 from hpcml.workloads.base import Inputs, Outcome, Units
-from hpcml.workloads.map import Map
+from hpcml.workloads.functions import Map
 
 NOTHING = Inputs(None, None, 0)
 
@@ -41,8 +41,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def run(cluster: Cluster, function: Any, seed: int = 0, **keys: Any) -> Outcome:
     """Check and run as the launcher does."""
     workload, given = Map(function=function, **keys), Inputs(None, None, seed)
-    units = Units(workload.check(given))
-    outcome = workload.run(given, cluster.client, units)
+    prepared = workload.prepare(given)
+    units = Units(prepared.n_units)
+    outcome = prepared.run(cluster.client, units)
     assert units.done == units.total
     return outcome
 
@@ -52,7 +53,7 @@ def without_seconds(outcome: Outcome, table: str = "results") -> dict[str, list[
 
 
 def add(x: float, y: float = 10, *, scale: float = 1) -> float:
-    time.sleep(0.05 if x == 1 else 0)  # so that the first row is not the first to be done
+    time.sleep(0.05 if x == 1 else 0)  # so that the first row is not the first to finish
     return (x + y) * scale
 
 
@@ -86,10 +87,10 @@ class TestRows:
         keys = {"parameters": {"x": list(range(10))}, "seed_argument": "rng"}
         single = run(cluster, draw, **keys)
         workload = Map(function=draw, batch=4, **keys)
-        units, finished = Units(workload.check(NOTHING)), []
+        units, finished = Units(workload.prepare(NOTHING).n_units), []
         assert units.total == 3
         units.finish = lambda key, result=None: finished.append(key)  # type: ignore[method-assign]
-        batches = workload.run(NOTHING, cluster.client, units)
+        batches = workload.prepare(NOTHING).run(cluster.client, units)
         assert sorted(finished) == ["rows 0-3", "rows 4-7", "rows 8-9"]
         assert without_seconds(batches) == without_seconds(single)
 
@@ -188,15 +189,13 @@ class TestFailures:
 
     def test_a_row_that_kills_its_worker_is_named_and_takes_no_other_with_it(self, cluster: Cluster) -> None:
         workload, finished = Map(function=fragile, parameters={"x": [0, 4, 5, 6]}, batch=2), []
-        units = Units(workload.check(NOTHING))
+        units = Units(workload.prepare(NOTHING).n_units)
         finish = units.finish
         units.finish = lambda key, result=None: finished.append(key) or finish(key)  # type: ignore[method-assign,func-returns-value]
-        outcome = workload.run(NOTHING, cluster.client, units)
+        outcome = workload.prepare(NOTHING).run(cluster.client, units)
         assert outcome.tables["results"]["result"] == [0, 5, 6]
         assert outcome.tables["failures"]["x"] == [4]
-        assert outcome.warnings == [
-            "row 1 (x=4) failed: every worker that tried it died; most often for want of memory"
-        ]
+        assert outcome.warnings == ["row 1 (x=4) failed: every worker that tried it died, probably out of memory"]
         assert sorted(finished) == ["row 0", "row 1", "rows 2-3"]
         assert units.done == units.total == 3
 
@@ -209,9 +208,9 @@ class TestFailures:
 
     def test_the_first_ends_all_if_that_is_asked_for(self, cluster: Cluster) -> None:
         workload = Map(function=fragile, parameters={"x": [1, 1, 1, 1, 1, 1, 2, *[1] * 500]}, on_error="raise")
-        units = Units(workload.check(NOTHING))
+        units = Units(workload.prepare(NOTHING).n_units)
         with pytest.raises(WorkloadError, match=r"row 6 \(x=2\) failed: ValueError: not two"):
-            workload.run(NOTHING, cluster.client, units)
+            workload.prepare(NOTHING).run(cluster.client, units)
         assert units.done < 500
         assert units.so_far().tables["results"]["result"][0] == 1
         assert units.so_far().metrics["n_rows"] == 507
@@ -237,7 +236,7 @@ class TestRefused:
             (
                 add,
                 {"parameters": {"x": [1], "scal": [2]}},
-                "workload.parameters: add() has no 'scal'\n  nearest: scale",
+                "workload.parameters: add() has no 'scal'\n  did you mean 'scale'",
             ),
             (add, {"parameters": {"y": [1]}}, "add() needs 'x'\n  give it one value, workload.arguments.x=VALUE"),
             (add, {"parameters": [{"x": 1}, {"y": 1}]}, "add() needs 'x'"),
@@ -253,8 +252,8 @@ class TestRefused:
             (functools.partial(add, y=1), {"parameters": {"x": [1], "y": [1]}}, "given by workload._partial_ too"),
             (by_position, {"parameters": {"x": [1]}}, "takes 'x' by position only"),
             ("os.nope", {"parameters": {"x": [1]}}, "workload.function=os.nope: os has no 'nope'"),
-            ("nowhere.f", {"parameters": {"x": [1]}}, "there is no module 'nowhere'"),
-            ("os.sep", {"parameters": {"x": [1]}}, "neither a class nor a function"),
+            ("nowhere.f", {"parameters": {"x": [1]}}, "no module named 'nowhere'"),
+            ("os.sep", {"parameters": {"x": [1]}}, "not a class or function"),
             (add, {"parameters": {f"x{n}": list(range(100)) for n in range(5)}}, "make 10000000000 rows"),
             (add, {"table": "nope.csv"}, "nope.csv: cannot be read: No such file or directory"),
             (add, {"table": "nope.jsonl"}, "nope.jsonl: cannot be read: No such file or directory"),
@@ -262,7 +261,7 @@ class TestRefused:
     )
     def test_before_a_cluster_starts(self, function: Any, keys: dict[str, Any], expected: str) -> None:
         with pytest.raises(ConfigError) as caught:
-            Map(function=function, **keys).check(NOTHING)
+            Map(function=function, **keys).prepare(NOTHING)
         assert expected in str(caught.value)
 
     @pytest.mark.parametrize(
@@ -274,13 +273,13 @@ class TestRefused:
             ({"parameters": {"x": "abc"}}, "workload.parameters.x='abc': not a list"),
             ({"parameters": {"x": []}}, "workload.parameters.x=[]: an empty list leaves no row"),
             ({"parameters": "x"}, "neither a mapping nor a list of mappings"),
-            ({"parameters": [1]}, "1 is no mapping"),
-            ({"parameters": []}, "there are no rows in it"),
+            ({"parameters": [1]}, "1 is not a mapping"),
+            ({"parameters": []}, "it has no rows"),
             ({"table": ""}, "workload.table=: not a file's path"),
             ({"parameters": {"x": [1]}, "arguments": [1]}, "workload.arguments=[1]: not a mapping"),
             ({"parameters": {"x": [1]}, "batch": 0}, "workload.batch=0: must be a whole number, 1 or more"),
             ({"parameters": {"x": [1]}, "seed_argument": 1}, "must be an argument's name"),
-            ({"parameters": {"x": [1]}, "on_error": "rais"}, "workload.on_error=rais: unknown\n  nearest: raise"),
+            ({"parameters": {"x": [1]}, "on_error": "rais"}, "workload.on_error=rais: unknown\n  did you mean 'raise'"),
             ({"parameters": {"x": [1]}, "function": 3}, "workload.function=3: neither a function nor the name of one"),
         ],
     )
@@ -297,12 +296,12 @@ class TestRefused:
         for name, text in texts.items():
             (tmp_path / name).write_text(text)
         for name, expected in {
-            "empty.csv": "there are no rows in it", "twice.csv": "column names stand twice: x, x",
-            "ragged.csv": "Expected 2 columns, got 3", "list.jsonl": "line 1: is no JSON object",
-            "broken.jsonl": "line 2: is no JSON", "empty.jsonl": "there are no rows in it",
+            "empty.csv": "has no rows", "twice.csv": "duplicate column names: x",
+            "ragged.csv": "Expected 2 columns, got 3", "list.jsonl": "line 1: not a JSON object",
+            "broken.jsonl": "line 2: invalid JSON", "empty.jsonl": "has no rows",
         }.items():  # fmt: skip
             with pytest.raises(DataError) as caught:
-                Map(function=add, table=str(tmp_path / name)).check(NOTHING)
+                Map(function=add, table=str(tmp_path / name)).prepare(NOTHING)
             assert f"{tmp_path / name}" in str(caught.value)
             assert expected in str(caught.value)
             assert "data.delimiter" not in str(caught.value)
@@ -310,11 +309,11 @@ class TestRefused:
     def test_a_function_that_cannot_travel(self) -> None:
         lock = threading.Lock()
         with pytest.raises(ConfigError, match="cannot be sent to workers"):
-            Map(function=lambda x: lock, parameters={"x": [1]}).check(NOTHING)
+            Map(function=lambda x: lock, parameters={"x": [1]}).prepare(NOTHING)
 
     def test_data(self) -> None:
         with pytest.raises(ConfigError, match="data: workload=map takes none"):
-            Map(function=add, parameters={"x": [1]}).check(Inputs(Dataset(X=np.eye(2)), None, 0))
+            Map(function=add, parameters={"x": [1]}).prepare(Inputs(Dataset(X=np.eye(2)), None, 0))
 
     def test_any_name_is_good_for_a_function_that_takes_all(self, cluster: Cluster) -> None:
         outcome = run(cluster, open_ended, parameters={"x": [1], "anything": [2]})
@@ -323,8 +322,8 @@ class TestRefused:
 
 def test_what_is_said() -> None:
     workload = Map(function=add, parameters={"x": [1, 2], "y": [3]}, batch=2)
-    assert workload.check(NOTHING) == 1
-    assert workload.describe(NOTHING) == "add over 2 rows of x, y, 2 at a time"
+    assert workload.prepare(NOTHING).n_units == 1
+    assert workload.prepare(NOTHING).description == "add over 2 rows of x, y, 2 at a time"
 
 
 def test_the_preset_says_what_the_class_says() -> None:
@@ -363,7 +362,7 @@ def test_a_unit_s_result_is_small_and_self_contained(cluster: Cluster) -> None:
     workload, results = Map(function=fragile, parameters={"x": [1, 2]}), {}
     units = Units(2)
     units.finish = results.__setitem__  # type: ignore[method-assign]
-    workload.run(NOTHING, cluster.client, units)
+    workload.prepare(NOTHING).run(cluster.client, units)
     for key, number in (("row 0", 0), ("row 1", 1)):
         (row,) = results[key]
         assert row.number == number

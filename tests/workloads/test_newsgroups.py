@@ -1,4 +1,4 @@
-"""The newsgroups: what hpcml makes of an archive is what scikit-learn makes of it, and is read as it reads."""
+"""Test that hpcml and scikit-learn read the same newsgroups from an archive."""
 
 from __future__ import annotations
 
@@ -80,7 +80,9 @@ def test_one_category_may_stand_without_brackets(home: str) -> None:
 
 
 def test_without_the_data_it_says_how_to_get_them_and_makes_no_directory(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"are not in .*/away\n.*internet, .* hpcml fetch newsgroups --data-home"):
+    with pytest.raises(
+        DataError, match=r"are not in .*/away\n.*internet access, .* hpcml fetch newsgroups --data-home"
+    ):
         Newsgroups(data_home=str(tmp_path / "away")).load()
     assert not (tmp_path / "away").exists()
 
@@ -89,7 +91,9 @@ def test_a_cache_that_others_may_have_written_is_not_read(home: str, tmp_path: P
     cache = Path(shutil.copy(cache_file(home), tmp_path))
     tmp_path.chmod(0o755)
     cache.chmod(0o664)
-    told = f"{cache}: can be written by its group, and a pickle: .*\n.*chmod go-w .*\n.*hpcml fetch newsgroups --data"
+    told = (
+        f"{cache}: is writable by its group, and loading a pickle.*\n.*chmod go-w .*\n.*hpcml fetch newsgroups --data"
+    )
     with pytest.raises(DataError, match=told):
         Newsgroups(data_home=str(tmp_path)).load()
     cache.chmod(0o644)
@@ -100,7 +104,7 @@ def test_a_cache_that_others_may_have_written_is_not_read(home: str, tmp_path: P
 def test_a_cache_of_another_user_is_not_read(home: str, tmp_path: Path) -> None:
     cache = Path(shutil.copy(cache_file(home), tmp_path))
     os.chown(cache, 65534, -1)
-    with pytest.raises(DataError, match=f"{cache}: is another user's, and a pickle: .*\n.*cp {cache} DIR"):
+    with pytest.raises(DataError, match=f"{cache}: belongs to another user, and loading a pickle.*\n.*cp {cache} DIR"):
         Newsgroups(data_home=str(tmp_path)).load()
 
 
@@ -125,7 +129,9 @@ def test_the_places_are_scikit_learns(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("content", [b"", b"no zlib", zlib.compress(b"no pickle")])
 def test_a_damaged_cache(tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     cache_file(str(tmp_path)).write_bytes(content)
-    with pytest.raises(DataError, match=r"py3.pkz: cannot be read: .+\n  get it anew: rm .*; hpcml fetch newsgroups"):
+    with pytest.raises(
+        DataError, match=r"py3.pkz: cannot be read: .+\n  download it again: rm .*; hpcml fetch newsgroups"
+    ):
         Newsgroups(data_home=str(tmp_path)).load()
     assert capsys.readouterr().out == ""
 
@@ -133,10 +139,10 @@ def test_a_damaged_cache(tmp_path: Path, content: bytes, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"subset": "training"}, "data.subset=training: unknown\n  nearest: train"),
-        ({"remove": ["header"]}, r"data.remove=\[header\]: unknown\n  nearest: headers"),
-        ({"categories": []}, r"data.categories=\[\]: none are left"),
-        ({"categories": ["sci.med", "sci.spac"]}, "there is no newsgroup sci.spac\n  nearest: sci.space"),
+        ({"subset": "training"}, "data.subset=training: unknown\n  did you mean 'train'"),
+        ({"remove": ["header"]}, r"data.remove=\[header\]: unknown\n  did you mean 'headers'"),
+        ({"categories": []}, r"data.categories=\[\]: no newsgroups"),
+        ({"categories": ["sci.med", "sci.spac"]}, "no newsgroup named sci.spac\n  did you mean 'sci.space'"),
     ],
 )
 def test_keys_that_cannot_be_right(home: str, keys: dict[str, Any], message: str) -> None:

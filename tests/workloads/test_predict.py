@@ -1,4 +1,4 @@
-"""Predict: what the model says of the whole, whatever the blocks; and what it says of data that does not suit."""
+"""Test predictions over any blocks against those on the whole data, and unsuitable data."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from hpcml.parts import Parts
 from hpcml.runs import RUN_VARIABLE, RunPaths
 from hpcml.spec import RunSpec
 from hpcml.workloads.base import Inputs, Units
-from hpcml.workloads.estimator import FitEstimator
+from hpcml.workloads.fit import FitEstimator
 from hpcml.workloads.predict import Predict
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -59,23 +59,24 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield opened
 
 
-def inputs(data: Any, model: Any, root: Path | None = None) -> Inputs:
+def inputs(data: Any, model: Any) -> Inputs:
     if isinstance(data, tuple):
         data = Dataset(X=data[0], y=data[1])
-    return Inputs(data, model, 0, None if root is None else lambda name: Parts(root / name))
+    return Inputs(data, model, 0)
 
 
-def predict(cluster: Cluster, given: Inputs, **keys: Any) -> Outcome:
+def predict(cluster: Cluster, given: Inputs, root: Path | None = None, **keys: Any) -> Outcome:
     """Check and run as the launcher does."""
     workload = Predict(**keys)
-    units = Units(workload.check(given))
-    outcome = workload.run(given, cluster.client, units)
+    prepared = workload.prepare(given)
+    units = Units(prepared.n_units, None if root is None else lambda name: Parts(root / name))
+    outcome = prepared.run(cluster.client, units)
     assert units.done == units.total
     return outcome
 
 
 def table(root: Path) -> dict[str, Any]:
-    """Read the parts, in the order of their names."""
+    """Read the parts, sorted by name."""
     found = pyarrow.parquet.read_table(sorted((root / "predictions").iterdir()))
     return {name: found[name].to_numpy() for name in found.column_names}
 
@@ -90,7 +91,7 @@ class TestTheSameAsScikitLearn:
     def test_a_classifier(self, cluster: Cluster, tmp_path: Path) -> None:
         X, y = IRIS
         methods = ["predict", "predict_proba", "predict_log_proba", "decision_function"]
-        outcome = predict(cluster, inputs(IRIS, LOGISTIC, tmp_path), methods=methods, rows=40)
+        outcome = predict(cluster, inputs(IRIS, LOGISTIC), methods=methods, block_size=40, root=tmp_path)
         found = table(tmp_path)
         np.testing.assert_array_equal(found["y"], y)
         np.testing.assert_array_equal(found["prediction"], LOGISTIC.predict(X))
@@ -109,15 +110,15 @@ class TestTheSameAsScikitLearn:
 
     def test_a_regressor_over_row_groups(self, cluster: Cluster, tmp_path: Path) -> None:
         X, y = DIABETES
-        data = RowGroups(path=str(parquet(tmp_path / "d.parquet", X, y)), target="target", rows=80).load()
-        outcome = predict(cluster, inputs(data, LINEAR, tmp_path))
+        data = RowGroups(path=str(parquet(tmp_path / "d.parquet", X, y)), target="target", block_size=80).load()
+        outcome = predict(cluster, inputs(data, LINEAR), root=tmp_path)
         np.testing.assert_allclose(table(tmp_path)["prediction"], LINEAR.predict(X), rtol=1e-12)
         assert outcome.metrics["score"] == pytest.approx(r2_score(y, LINEAR.predict(X)), abs=1e-12)
         assert (outcome.metrics["scoring"], outcome.metrics["n_blocks"]) == ("r2", 6)
 
     def test_a_transformer(self, cluster: Cluster, tmp_path: Path) -> None:
         model = PCA(3).fit(CANCER[0])
-        outcome = predict(cluster, inputs((CANCER[0], None), model, tmp_path), methods="transform", rows=100)
+        outcome = predict(cluster, inputs((CANCER[0], None), model), methods="transform", block_size=100, root=tmp_path)
         found = table(tmp_path)
         np.testing.assert_allclose(np.column_stack(list(found.values())), model.transform(CANCER[0]), atol=1e-8)
         assert list(found) == ["pca0", "pca1", "pca2"]
@@ -125,27 +126,35 @@ class TestTheSameAsScikitLearn:
 
     def test_several_targets_and_names_that_meet(self, cluster: Cluster, tmp_path: Path) -> None:
         X, Y = DIABETES[0], np.column_stack([DIABETES[1], -DIABETES[1]])
-        predict(cluster, inputs((X, Y), LinearRegression().fit(X, Y), tmp_path), rows=200)
+        predict(cluster, inputs((X, Y), LinearRegression().fit(X, Y)), block_size=200, root=tmp_path)
         assert list(table(tmp_path)) == ["y_0", "y_1", "prediction_0", "prediction_1"]
         data = Dataset(X=X[:, :2], y=DIABETES[1], feature_names=("y", "b"))
-        predict(cluster, inputs(data, StandardScaler().fit(data.X), tmp_path / "b"), methods="transform")
+        predict(cluster, inputs(data, StandardScaler().fit(data.X)), methods="transform", root=tmp_path / "b")
         assert list(table(tmp_path / "b")) == ["y", "transform_y", "b"]
 
     def test_text_classes_and_clusters(self, cluster: Cluster, tmp_path: Path) -> None:
         names = load_iris().target_names[IRIS[1]].astype(object)
         model = SVC().fit(IRIS[0], names)
-        outcome = predict(cluster, inputs((IRIS[0], names), model, tmp_path), methods=["predict", "decision_function"])
+        outcome = predict(
+            cluster, inputs((IRIS[0], names), model), methods=["predict", "decision_function"], root=tmp_path
+        )
         found = table(tmp_path)
         np.testing.assert_array_equal(found["prediction"], model.predict(IRIS[0]))
         assert "decision_setosa" in found
         assert outcome.metrics["score"] == model.score(IRIS[0], names)
         clusters = KMeans(3, n_init=1, random_state=0).fit(IRIS[0])
-        predict(cluster, inputs((IRIS[0], None), clusters, tmp_path / "k"), methods=["predict", "transform"], rows=60)
+        predict(
+            cluster,
+            inputs((IRIS[0], None), clusters),
+            methods=["predict", "transform"],
+            block_size=60,
+            root=tmp_path / "k",
+        )
         np.testing.assert_array_equal(table(tmp_path / "k")["prediction"], clusters.predict(IRIS[0]))
 
     @pytest.mark.parametrize("scoring", ["neg_log_loss", "f1_macro", get_scorer("accuracy")])
     def test_scores(self, cluster: Cluster, scoring: Any) -> None:
-        outcome = predict(cluster, inputs(IRIS, LOGISTIC), scoring=scoring, rows=50, write=False)
+        outcome = predict(cluster, inputs(IRIS, LOGISTIC), scoring=scoring, block_size=50, write=False)
         wanted = get_scorer(scoring) if isinstance(scoring, str) else scoring
         assert outcome.metrics["score"] == pytest.approx(wanted(LOGISTIC, *IRIS), abs=1e-12)
         assert "not written" in outcome.summary["predictions"]
@@ -155,8 +164,8 @@ class TestTheSameAsScikitLearn:
             make_classification, n_features=2, n_redundant=0, n_informative=2, random_state=1, n_clusters_per_class=1,
             n_samples=1000,
         )  # fmt: skip
-        given = inputs(Replicas(source=source, times=30, rows=7000).load(), logistic_cv(cv=3), tmp_path)
-        outcome = predict(cluster, given, train=source, methods=["predict", "predict_proba"])
+        given = inputs(Replicas(source=source, times=30, block_size=7000).load(), logistic_cv(cv=3))
+        outcome = predict(cluster, given, train=source, methods=["predict", "predict_proba"], root=tmp_path)
         X, y = source()
         model = logistic_cv(cv=3).fit(X, y)
         np.testing.assert_array_equal(outcome.model.predict(X), model.predict(X))
@@ -165,19 +174,19 @@ class TestTheSameAsScikitLearn:
         assert outcome.metrics["n_blocks"] == 5
 
     def test_what_the_fit_warns_of_is_told(self, cluster: Cluster, tmp_path: Path) -> None:
-        outcome = predict(cluster, inputs(IRIS, LogisticRegression(max_iter=2), tmp_path), train=IRIS)
+        outcome = predict(cluster, inputs(IRIS, LogisticRegression(max_iter=2)), train=IRIS, root=tmp_path)
         assert outcome.warnings[0].startswith("fit: lbfgs failed to converge")
 
     def test_columns_in_another_order_are_found_by_name(self, cluster: Cluster, tmp_path: Path) -> None:
         X, y = IRIS
         train = Dataset(X=X, y=y, feature_names=("a", "b", "c", "d"))
         turned = Dataset(X=X[:, ::-1], y=y, feature_names=("d", "c", "b", "a"))
-        predict(cluster, inputs(turned, LogisticRegression(max_iter=500), tmp_path), train=train, rows=70)
+        predict(cluster, inputs(turned, LogisticRegression(max_iter=500)), train=train, block_size=70, root=tmp_path)
         model = LogisticRegression(max_iter=500).fit(X, y)
         np.testing.assert_array_equal(table(tmp_path)["prediction"], model.predict(X))
         scaled = StandardScaler().fit(X)
         scaled._hpcml_features = ["a", "b", "c", "d"]
-        predict(cluster, inputs(turned, scaled, tmp_path / "t"), methods="transform")
+        predict(cluster, inputs(turned, scaled), methods="transform", root=tmp_path / "t")
         found = table(tmp_path / "t")
         assert list(found) == ["y", "a", "b", "c", "d"]
         for number, name in enumerate("abcd"):
@@ -186,12 +195,12 @@ class TestTheSameAsScikitLearn:
     def test_a_forest_stays_in_its_task(self, cluster: Cluster, tmp_path: Path) -> None:
         model = RandomForestClassifier(10, random_state=0).fit(*IRIS)
         greedy = copy.deepcopy(model).set_params(n_jobs=-1)
-        predict(cluster, inputs(IRIS, greedy, tmp_path), rows=50)
+        predict(cluster, inputs(IRIS, greedy), block_size=50, root=tmp_path)
         np.testing.assert_array_equal(table(tmp_path)["prediction"], model.predict(IRIS[0]))
 
 
 class Deadly(ClassifierMixin, BaseEstimator):
-    """Kills the first worker that predicts with it."""
+    """Kill the first worker that predicts with it."""
 
     def __init__(self, mark: str = "") -> None:
         self.mark = mark
@@ -210,12 +219,12 @@ class Deadly(ClassifierMixin, BaseEstimator):
 
 def test_a_worker_that_is_killed_is_survived(cluster: Cluster, tmp_path: Path) -> None:
     model = Deadly(str(tmp_path / "mark")).fit(*CANCER)
-    outcome = predict(cluster, inputs(CANCER, model, tmp_path), rows=50)
+    outcome = predict(cluster, inputs(CANCER, model), block_size=50, root=tmp_path)
     assert len(table(tmp_path)["prediction"]) == outcome.metrics["n_samples"] == 569
 
 
 def blocks(parts: list[Any], target: bool = False, n_features: int | None = 2) -> Blocks:
-    """Give blocks of what is only known when it is read."""
+    """Return blocks with shapes that are unknown until they are read."""
     return Blocks(
         rows=[None] * len(parts), recipe=lambda number: functools.partial(_given, parts[number]),
         n_features=n_features, has_target=target, feature_names=("a", "b") if n_features else None, name="tampered",
@@ -235,12 +244,12 @@ class TestTamperedBlocks:
     @pytest.mark.parametrize(
         ("data", "model", "message"),
         [
-            (blocks([GOOD, NAN]), TWO, r"tampered, block 1: 1 values of X are NaN or infinite \(in b\), and Logistic"),
-            (blocks([GOOD, GOOD[:0]]), TWO, "tampered, block 1: there is nothing in it"),
+            (blocks([GOOD, NAN]), TWO, r"tampered, block 1: 1 NaN or infinite value in X \(in b\), and Logistic"),
+            (blocks([GOOD, GOOD[:0]]), TWO, "tampered, block 1: is empty"),
             (blocks([GOOD, GOOD[:, :1]]), TWO, "tampered, block 1: has 1 features, the others have 2"),
             (blocks([GOOD, np.array([["a", "b"]])]), TWO, "tampered, block 1: X is not numeric"),
             (blocks([GOOD[:, :1]], n_features=None), TWO, "block 0: has 1 features, and LogisticRegression is fitted"),
-            (blocks([(GOOD, [0, 1, 1]), (GOOD, [0, np.nan, 1])], target=True), TWO, "block 1: y has 1 missing values"),
+            (blocks([(GOOD, [0, 1, 1]), (GOOD, [0, np.nan, 1])], target=True), TWO, "block 1: y has 1 missing value"),
             (blocks([(GOOD, ["a", "b", "a"])], target=True), TWO, r"block 0: the target is such as .*'a'.*such as .*0"),
             (blocks([(GOOD, [0.5, 1, 0])], target=True), TWO, "block 0: the target is continuous, such as 0.5"),
             (
@@ -253,7 +262,7 @@ class TestTamperedBlocks:
     def test_are_named(self, cluster: Cluster, tmp_path: Path, data: Any, model: Any, message: str) -> None:
         method = "predict" if hasattr(model, "predict") else "transform"
         with pytest.raises(WorkloadError, match=message):
-            predict(cluster, inputs(data, model, tmp_path), methods=method)
+            predict(cluster, inputs(data, model), methods=method, root=tmp_path)
 
     def test_a_missing_value_in_a_file(self, cluster: Cluster, tmp_path: Path) -> None:
         directory = tmp_path / "in"
@@ -266,7 +275,7 @@ class TestTamperedBlocks:
     def test_what_is_done_before_a_failure_is_counted(self, cluster: Cluster, tmp_path: Path) -> None:
         units, workload = Units(9), Predict()
         with pytest.raises(WorkloadError, match="block 8"):
-            workload.run(inputs(blocks([*[GOOD] * 8, NAN]), TWO, tmp_path), cluster.client, units)
+            workload.prepare(inputs(blocks([*[GOOD] * 8, NAN]), TWO)).run(cluster.client, units)
         assert units.so_far().metrics["n_blocks"] == units.done > 0
 
 
@@ -292,21 +301,21 @@ class TestChecks:
             (inputs(IRIS, SVC()), {"train": (IRIS[0], np.zeros(150))}, "only one class in the target"),
             (inputs(IRIS, SVC()), {"train": functools.partial(load_iris, as_frame=3)}, "load_iris failed"),
             (inputs((IRIS[0], IRIS[1].astype(str)), LOGISTIC), {}, "the target is such as .*'0'.*write both alike"),
-            (inputs((np.full((3, 4), np.nan), [0, 1, 2]), LOGISTIC.steps[1][1]), {}, "12 values of X are NaN"),
+            (inputs((np.full((3, 4), np.nan), [0, 1, 2]), LOGISTIC.steps[1][1]), {}, "12 NaN or infinite values in X"),
         ],
     )  # fmt: skip
     def test_before_any_cluster(self, given: Inputs, keys: dict[str, Any], message: str) -> None:
         with pytest.raises((ConfigError, DataError), match=f"(?s){message}") as caught:
-            Predict(**keys).check(given)
+            Predict(**keys).prepare(given)
         assert caught.value.exit_code == 2
 
     @pytest.mark.parametrize(
         ("keys", "message"),
         [
-            ({"methods": ["predct"]}, "'predct' is unknown\n  nearest: predict"),
+            ({"methods": ["predct"]}, "'predct' is unknown\n  did you mean 'predict'"),
             ({"methods": []}, "must name one or more"),
             ({"methods": ["predict", "predict"]}, "each once"),
-            ({"rows": 0}, "workload.rows=0: must be a whole number"),
+            ({"block_size": 0}, "workload.block_size=0: must be a whole number"),
             ({"write": "yes"}, "workload.write=yes: must be true or false"),
         ],
     )
@@ -317,16 +326,16 @@ class TestChecks:
     def test_columns_are_compared_by_name(self) -> None:
         model, train = LogisticRegression(), Dataset(X=GOOD, y=np.array([0, 1, 1]), feature_names=("a", "c"))
         with pytest.raises(DataError, match=r"tampered: has no column c, which LogisticRegression is fitted on"):
-            Predict(train=train).check(inputs(blocks([GOOD]), model))
+            Predict(train=train).prepare(inputs(blocks([GOOD]), model))
         one = Dataset(X=GOOD[:, :1], y=np.array([0, 1, 1]), feature_names=("a",))
         with pytest.raises(
             DataError, match=r"columns that .* is not fitted on: b\n  leave them out: 'data.drop=\[b\]'"
         ):
-            Predict(train=one).check(inputs(blocks([GOOD]), model))
+            Predict(train=one).prepare(inputs(blocks([GOOD]), model))
 
     def test_units_are_counted(self) -> None:
-        assert Predict(rows=40).check(inputs(IRIS, LOGISTIC)) == 4
-        assert Predict(rows=40, train=IRIS).check(inputs(IRIS, SVC())) == 5
+        assert Predict(block_size=40).prepare(inputs(IRIS, LOGISTIC)).n_units == 4
+        assert Predict(block_size=40, train=IRIS).prepare(inputs(IRIS, SVC())).n_units == 5
 
 
 def test_the_preset_says_what_the_class_says() -> None:
@@ -343,7 +352,7 @@ def test_the_experiment_has_the_tutorials_numbers() -> None:
         data = load(spec.data)
         assert isinstance(data, Blocks)
         assert (data.n_samples, data.n_features) == (n_samples, 2)
-        assert spec.workload.check(Inputs(data, spec.model, 0)) == len(data) + 1
+        assert spec.workload.prepare(Inputs(data, spec.model, 0)).n_units == len(data) + 1
 
 
 @pytest.fixture
@@ -353,7 +362,7 @@ def scratch(tmp_path: Path) -> Path:
 
 
 def finished(scratch: Path, number: int, state: str = "DONE", **models: Any) -> RunPaths:
-    """Make a run directory, as far as it matters here."""
+    """Make the files of a finished run that prediction needs."""
     paths = RunPaths(scratch / f"20260101T00000{number}-00000{number}")
     paths.root.mkdir()
     write_json(paths.manifest, {})
@@ -383,18 +392,20 @@ class TestAModelOfAnEarlierRun:
         safe = finished(scratch, 1, skops=LOGISTIC)
         own = finished(scratch, 2, skops=HistGradientBoostingRegressor(max_iter=5).fit(*DIABETES), joblib=LOGISTIC)
         monkeypatch.setattr(os, "geteuid", lambda: own.root.stat().st_uid + 1)
-        with pytest.raises(ConfigError, match=r"joblib: is another user's, and a pickle: .*\n.*cp .*joblib DIR"):
+        with pytest.raises(
+            ConfigError, match=r"joblib: belongs to another user, and loading a pickle .*\n.*cp .*joblib DIR"
+        ):
             from_run(str(own.model("joblib")))
-        with pytest.raises(ConfigError, match="is another user's, and names what may run code"):
+        with pytest.raises(ConfigError, match="belongs to another user, and loading it can run code"):
             from_run(own.run_id, str(scratch))
         assert from_run(safe.run_id, str(scratch)).steps
 
     @pytest.mark.parametrize(
         ("directory", "file", "told"),
         [
-            (0o755, 0o664, "can be written by its group"),
-            (0o755, 0o646, "can be written by all users"),
-            (0o775, 0o644, "lies in a directory that can be written by its group"),
+            (0o755, 0o664, "is writable by its group"),
+            (0o755, 0o646, "is writable by all users"),
+            (0o775, 0o644, "is in a directory that is writable by its group"),
             (0o1777, 0o644, None),
             (0o700, 0o666, None),
         ],
@@ -408,7 +419,9 @@ class TestAModelOfAnEarlierRun:
         if told is None:
             assert from_run("last", str(scratch)).steps
             return
-        with pytest.raises(ConfigError, match=rf"model.joblib: {told}, and a pickle: .*\n.*: chmod go-w .*joblib"):
+        with pytest.raises(
+            ConfigError, match=rf"model.joblib: {told}, and loading a pickle.*\n.*: chmod go-w .*joblib"
+        ):
             from_run("last", str(scratch))
 
     def test_knows_the_columns_of_its_data(self, scratch: Path) -> None:
@@ -423,7 +436,7 @@ class TestAModelOfAnEarlierRun:
         assert launcher.run(predicted).metrics["score"] == model.score(*IRIS)
         lacking = Dataset(X=IRIS[0], y=IRIS[1], feature_names=("a", "b", "c", "e"))
         with pytest.raises(DataError, match="data: has no column d, which LogisticRegression is fitted on"):
-            Predict().check(inputs(lacking, model))
+            Predict().prepare(inputs(lacking, model))
 
     def test_knows_the_columns_that_it_was_fitted_on_before_it_predicted(self, scratch: Path) -> None:
         train = Dataset(X=IRIS[0], y=IRIS[1], feature_names=("a", "b", "c", "d"))
@@ -439,23 +452,23 @@ class TestAModelOfAnEarlierRun:
             from_run("nope", str(scratch))
         first = finished(scratch, 1, skops=LOGISTIC)
         finished(scratch, 2)
-        with pytest.raises(ConfigError, match=f"there is no model in .*\n.*model.run={first.run_id}"):
+        with pytest.raises(ConfigError, match=f"no model in .*\n.*model.run={first.run_id}"):
             from_run("last", str(scratch))
         failed = finished(scratch, 3, state="FAILED", skops=LOGISTIC)
-        with pytest.raises(ConfigError, match=r"is not DONE, but FAILED\n.*model.run=.*model.skops"):
+        with pytest.raises(ConfigError, match=r"is FAILED, not DONE\n.*model.run=.*model.skops"):
             from_run("last", str(scratch))
         failed.record.unlink()
-        with pytest.raises(ConfigError, match="is not DONE, but has not ended"):
+        with pytest.raises(ConfigError, match="is unfinished, not DONE"):
             from_run("last", str(scratch))
         first.model("skops").write_bytes(b"torn")
-        with pytest.raises(ConfigError, match="no model can be loaded from it: BadZipFile"):
+        with pytest.raises(ConfigError, match="cannot load a model: BadZipFile"):
             from_run(first.run_id, str(scratch))
-        with pytest.raises(ConfigError, match="there is no such file"):
+        with pytest.raises(ConfigError, match="no such file"):
             from_run(str(scratch / "x.joblib"))
-        with pytest.raises(ConfigError, match=r"was read as a number\n.*quote it twice"):
+        with pytest.raises(ConfigError, match=r"parsed as a number\n.*quote it twice"):
             from_run(123)  # type: ignore[arg-type]
         odd = finished(scratch, 4, joblib=[1, 2])
-        with pytest.raises(ConfigError, match="holds a list, which is no estimator"):
+        with pytest.raises(ConfigError, match="contains a list, not an estimator"):
             from_run(odd.run_id, str(scratch))
 
     def test_last_in_a_head_job_is_the_last_before_it(self, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:

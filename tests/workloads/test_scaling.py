@@ -1,4 +1,4 @@
-"""Scaling: at each point only so many workers compute, whatever way the workload sends them its work."""
+"""Test that the requested number of workers computes at each point, for all ways to send work."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.svm import SVC
 
 from hpcml import Dataset, LocalSpec, Outcome, RunSpec, Search, run
+from hpcml.background import wait_until
 from hpcml.cluster import Cluster
 from hpcml.cluster.local import open_local
 from hpcml.config.compose import compose
@@ -29,13 +30,12 @@ from hpcml.errors import ConfigError, WorkloadError
 from hpcml.plan import plan
 from hpcml.runs import RunPaths
 from hpcml.spec import AttachSpec, PbsSpec
-from hpcml.workloads import resting
-from hpcml.workloads.backend import ReportingBackend
-from hpcml.workloads.base import Inputs, Units
-from hpcml.workloads.crew import Crew
-from hpcml.workloads.estimator import FitEstimator
-from hpcml.workloads.resting import Resting
-from hpcml.workloads.scaling import Scaling
+from hpcml.workloads.base import Inputs, Prepared, Units
+from hpcml.workloads.engine.joblib_backend import TaskPoolBackend
+from hpcml.workloads.engine.task_pool import TaskPool
+from hpcml.workloads.fit import FitEstimator
+from hpcml.workloads.scaling import Scaling, paused_workers
+from hpcml.workloads.scaling.paused_workers import Resting
 
 IRIS = Dataset(X=load_iris().data, y=load_iris().target, name="iris")
 WORKERS = 3
@@ -49,17 +49,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def who(number: Any = 0, seconds: float = 0.05) -> int:
-    """Tell which process this is."""
+    """Return the id of the worker process."""
     time.sleep(seconds)
     return os.getpid()
 
 
 def by_crew(client: Client, units: Units) -> set[int]:
-    return {found for _, found in Crew(client, units).each(who, [(f"unit {n}", (n,)) for n in range(UNITS)])}
+    return {found for _, found in TaskPool(client, units).each(who, [(f"unit {n}", (n,)) for n in range(UNITS)])}
 
 
 def by_joblib(client: Client, units: Units) -> set[int]:
-    backend = ReportingBackend(client, [np.zeros(1000)], lambda *_: None, lambda *_: None)
+    backend = TaskPoolBackend(TaskPool(client, units), n_jobs=UNITS)
     with joblib.parallel_config(backend=backend, n_jobs=-1):
         return set(joblib.Parallel()(joblib.delayed(who)(n) for n in range(UNITS)))
 
@@ -82,23 +82,20 @@ def by_map(client: Client, units: Units) -> set[int]:
     return set(client.gather(client.map(who, range(UNITS), pure=False)))
 
 
-WAYS = {"crew": by_crew, "joblib": by_joblib, "dask joblib": by_dask_joblib, "dask": by_collections, "map": by_map}
+WAYS = {"pool": by_crew, "joblib": by_joblib, "dask joblib": by_dask_joblib, "dask": by_collections, "map": by_map}
 
 
 @dataclass(kw_only=True)
 class Asking:
-    """Asks which workers compute."""
+    """A workload that records which workers compute."""
 
     way: str
     asked: list[tuple[set[int], int, int]] = field(default_factory=list)
 
-    def check(self, inputs: Inputs) -> int:
-        return UNITS
+    def prepare(self, inputs: Inputs) -> Prepared:
+        return Prepared(UNITS, "asking", self.run)
 
-    def describe(self, inputs: Inputs) -> str:
-        return "asking"
-
-    def run(self, inputs: Inputs, client: Client, units: Units) -> Outcome:
+    def run(self, client: Client, units: Units) -> Outcome:
         found = WAYS[self.way](client, units)
         self.asked.append((found, sum(client.ncores().values()), len(client.scheduler_info()["workers"])))
         return Outcome(metrics={"same": 1, "changing": len(found), "took_s": len(found)})
@@ -107,12 +104,13 @@ class Asking:
 @pytest.mark.parametrize("way", WAYS)
 def test_only_so_many_workers_compute(cluster: Cluster, way: str) -> None:
     workload = Scaling(workload=Asking(way=way), workers=[3, 1, 2])
-    workload.run(Inputs(None, None, 0), cluster.client, Units(3 * UNITS))
+    workload.prepare(Inputs(None, None, 0)).run(cluster.client, Units(3 * UNITS))
     processes = set(cluster.client.run(os.getpid).values())
     (one, *_), (two, *_), (three, *_) = workload.workload.asked
     assert (len(two), len(three)) == (2, 3)
-    assert two < three == processes  # each has the workers of the one before
-    assert one < two or (way == "dask joblib" and one == {os.getpid()})  # which takes one to mean "here"
+    assert two < three == processes  # each includes the workers of the one before
+    # joblib's Dask backend takes one to mean "here".
+    assert one < two or (way == "dask joblib" and one == {os.getpid()})
     assert [asked[1:] for asked in workload.workload.asked] == [(1, 1), (2, 2), (3, 3)]
     assert {worker["status"] for worker in cluster.client.scheduler_info(n_workers=-1)["workers"].values()} == {
         "running"
@@ -120,10 +118,10 @@ def test_only_so_many_workers_compute(cluster: Cluster, way: str) -> None:
 
 
 def test_the_last_point_is_the_outcome_and_differences_are_told(cluster: Cluster) -> None:
-    workload = Scaling(workload=Asking(way="crew"), workers=[1, 2])
-    units = Units(workload.check(Inputs(None, None, 0)))
+    workload = Scaling(workload=Asking(way="pool"), workers=[1, 2])
+    units = Units(workload.prepare(Inputs(None, None, 0)).n_units)
     assert units.total == 2 * UNITS
-    outcome = workload.run(Inputs(None, None, 0), cluster.client, units)
+    outcome = workload.prepare(Inputs(None, None, 0)).run(cluster.client, units)
     assert units.done == units.total
     assert outcome.metrics["changing"] == 2
     first, second = outcome.metrics["scaling"]
@@ -140,8 +138,10 @@ def test_the_last_point_is_the_outcome_and_differences_are_told(cluster: Cluster
 
 
 def test_points_need_not_begin_with_one(cluster: Cluster) -> None:
-    outcome = Scaling(workload=Asking(way="crew"), workers=[2, 3]).run(
-        Inputs(None, None, 0), cluster.client, Units(2 * UNITS)
+    outcome = (
+        Scaling(workload=Asking(way="pool"), workers=[2, 3])
+        .prepare(Inputs(None, None, 0))
+        .run(cluster.client, Units(2 * UNITS))
     )
     first, second = outcome.metrics["scaling"]
     assert first["efficiency"] == 1
@@ -150,10 +150,10 @@ def test_points_need_not_begin_with_one(cluster: Cluster) -> None:
 
 @dataclass(kw_only=True)
 class Failing(Asking):
-    """Fails when there are two."""
+    """A workload that fails with two workers."""
 
-    def run(self, inputs: Inputs, client: Client, units: Units) -> Outcome:
-        outcome = super().run(inputs, client, units)
+    def run(self, client: Client, units: Units) -> Outcome:
+        outcome = super().run(client, units)
         if len(client.nthreads()) == 2:
             raise WorkloadError("not with two", outcome=Outcome(metrics={"own": 1}))
         return outcome
@@ -162,7 +162,7 @@ class Failing(Asking):
 def test_points_before_a_failure_are_kept_and_all_workers_go_on(cluster: Cluster) -> None:
     units = Units(2 * UNITS)
     with pytest.raises(WorkloadError, match="not with two") as caught:
-        Scaling(workload=Failing(way="crew"), workers=[1, 2]).run(Inputs(None, None, 0), cluster.client, units)
+        Scaling(workload=Failing(way="pool"), workers=[1, 2]).prepare(Inputs(None, None, 0)).run(cluster.client, units)
     assert caught.value.outcome.metrics["own"] == 1
     assert caught.value.outcome.tables["scaling"]["workers"] == [1]
     assert units.so_far().tables["scaling"]["workers"] == [1]
@@ -179,16 +179,17 @@ def test_units_of_a_point_have_keys_of_their_own(cluster: Cluster) -> None:
 
     workload = Scaling(workload=FitEstimator(chunk=2, test_size=None), workers=[1, 2])
     given = Inputs(IRIS, RandomForestClassifier(4, random_state=0), 0)
-    units = Listing(workload.check(given))
-    workload.run(given, cluster.client, units)
+    units = Listing(workload.prepare(given).n_units)
+    workload.prepare(given).run(cluster.client, units)
     assert set(units.keys) == {f"{n}: trees {t}" for n in ("1 worker", "2 workers") for t in ("0 to 1", "2 to 3")}
 
 
 def test_a_total_that_grows_is_counted(cluster: Cluster) -> None:
     workload = Scaling(workload=FitEstimator(parallel="joblib"), workers=[1, 2])
     given = Inputs(IRIS, RandomForestClassifier(5, random_state=0), 0)
-    units = Units(workload.check(given))
-    outcome = workload.run(given, cluster.client, units)
+    prepared = workload.prepare(given)
+    units = Units(prepared.n_units)
+    outcome = prepared.run(cluster.client, units)
     assert units.done == units.total == 12  # the trees, and twice the fit itself
     assert not outcome.warnings
 
@@ -200,19 +201,28 @@ def die_once(path: Path) -> int:
     return os.getpid()
 
 
+def statuses(client: Client) -> list[str]:
+    workers = Client.scheduler_info(client, n_workers=-1)["workers"]  # all of them, paused or not
+    return sorted(worker["status"] for worker in workers.values())
+
+
 @dataclass(kw_only=True)
 class Dying(Asking):
     path: Path
 
-    def run(self, inputs: Inputs, client: Client, units: Units) -> Outcome:
-        Crew(client, units).call("deadly", die_once, self.path)
+    def run(self, client: Client, units: Units) -> Outcome:
+        TaskPool(client, units).call("deadly", die_once, self.path)
+        # The replacement of a dead worker is paused a moment after it registers.
+        assert wait_until(lambda: statuses(client) == ["paused", "paused", "running"], 60, 0.1)
         assert len(by_crew(client, units)) == 1
         return Outcome()
 
 
 def test_a_worker_that_dies_is_replaced_and_the_point_doubted(cluster: Cluster, tmp_path: Path) -> None:
-    outcome = Scaling(workload=Dying(way="", path=tmp_path / "died"), workers=[1]).run(
-        Inputs(None, None, 0), cluster.client, Units(1)
+    outcome = (
+        Scaling(workload=Dying(way="", path=tmp_path / "died"), workers=[1])
+        .prepare(Inputs(None, None, 0))
+        .run(cluster.client, Units(1))
     )
     assert outcome.warnings == ["1 of 1 worker died and had to be replaced: the time is too long"]
     cluster.client.wait_for_workers(WORKERS, timeout=60)
@@ -220,8 +230,8 @@ def test_a_worker_that_dies_is_replaced_and_the_point_doubted(cluster: Cluster, 
 
 def test_a_worker_whose_head_died_goes_on_by_itself(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     def rest(dask_worker: Any) -> None:
-        resting._LEASE = 0.2
-        resting._rest(dask_worker)
+        paused_workers._LEASE = 0.2
+        paused_workers._rest(dask_worker)
 
     (address, *_) = cluster.client.nthreads()
     cluster.client.run(rest, workers=[address])
@@ -230,7 +240,7 @@ def test_a_worker_whose_head_died_goes_on_by_itself(cluster: Cluster, monkeypatc
     while states["running"] == 0 or states["paused"] == 0:
         assert time.monotonic() < deadline
         states[cluster.client.scheduler_info(n_workers=-1)["workers"][address]["status"]] += 1
-    cluster.client.run(lambda: setattr(resting, "_LEASE", 30.0), workers=[address])
+    cluster.client.run(lambda: setattr(paused_workers, "_LEASE", 30.0), workers=[address])
 
 
 def test_a_view_that_goes_leaves_the_connection_open(cluster: Cluster) -> None:
@@ -268,12 +278,12 @@ class TestFromTheCommandLine:
     @pytest.mark.parametrize(
         ("value", "told"),
         [
-            ("[]", r"scaling=\[\]: must be numbers of workers, 1 or more"),
-            ("[0,1]", "must be numbers of workers"),
-            ("[1,2,1]", "1 is there twice"),
+            ("[]", r"scaling=\[\]: must be a list of numbers of workers"),
+            ("[0,1]", "must be a list of numbers of workers"),
+            ("[1,2,1]", "1 occurs twice"),
             ("[a]", "scaling"),
             ("2", "scaling"),
-            ("[1,4]", r"scaling=\[1, 4\]: the cluster has 2 workers\n  ask for more with cluster.workers, or"),
+            ("[1,4]", r"scaling=\[1, 4\]: the cluster has only 2 workers\n  request more with cluster.workers, or"),
         ],
     )
     def test_wrong_numbers_are_refused(self, value: str, told: str, tmp_path: Path) -> None:
@@ -294,10 +304,10 @@ class TestFromTheCommandLine:
         cluster = ("cluster.jobs=3", "cluster.ncpus=2", "cluster.mem=4GB")
         spec = asked("scaling=[1,6]", *cluster, "cluster.workers_per_job=2")
         assert isinstance(spec.cluster, PbsSpec)
-        assert spec.cluster.min_workers == 6  # all must be there before the first point
-        with pytest.raises(ConfigError, match=r"the cluster has 6 workers\n  ask for more with cluster\.jobs"):
+        assert spec.cluster.min_workers == 6  # all are needed before the first point
+        with pytest.raises(ConfigError, match=r"the cluster has only 6 workers\n  request more with cluster\.jobs"):
             plan(asked("scaling=[1,7]", *cluster, "cluster.workers_per_job=2"))
-        with pytest.raises(ConfigError, match="jobs whose workers rest would be deleted"):
+        with pytest.raises(ConfigError, match="idle jobs would be deleted"):
             asked("scaling=[1,6]", *cluster, "cluster.adaptive=true")
 
     def test_an_attached_cluster_must_have_them(self) -> None:

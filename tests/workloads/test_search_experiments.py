@@ -1,4 +1,4 @@
-"""The search experiments, small: their best parameters and scores are those of scikit-learn's own search."""
+"""Test that small search experiments find scikit-learn's best parameters and scores."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ def small(cluster: Cluster, experiment: str) -> tuple[Inputs, Outcome]:
     assert composed is not None
     spec = composed.build()
     given = Inputs(load(spec.data), spec.model, spec.seed)
-    units = Units(spec.workload.check(given))
-    outcome = spec.workload.run(given, cluster.client, units)
+    prepared = spec.workload.prepare(given)
+    units = Units(prepared.n_units)
+    outcome = prepared.run(cluster.client, units)
     assert units.done == units.total
     return given, outcome
 

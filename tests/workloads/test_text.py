@@ -1,4 +1,4 @@
-"""Texts: the loader of the user's own, what each damaged file gets told, and which models take them."""
+"""Test texts: a user's loader, the messages for damaged files, and models that accept texts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from hpcml.errors import ConfigError, DataError
 from hpcml.models import pipeline
 from hpcml.runs import RunPaths
 from hpcml.workloads.base import Inputs, Units
-from hpcml.workloads.checks import check_data
+from hpcml.workloads.inputs.checks import check_data
 
 TEXTS = ["so far so good", 'he said "no"; twice', "two\nlines", "null", "", "naïve, café"]
 KINDS = ["good", "bad", "good", "bad", "good", "bad"]
@@ -110,33 +110,33 @@ class TestDamagedFiles:
         ("name", "content", "message"),
         [
             ("a.csv", "", "cannot be read: Empty CSV file"),
-            ("a.csv", "text,kind\n", "there are no rows in it"),
-            ("a.csv", "Text,kind\na,b\n", "data.text=text: .* has no such column\n  nearest: Text"),
-            ("a.csv", "text,kinds\na,b\n", "data.target=kind: .* has no such column\n  nearest: kinds"),
+            ("a.csv", "text,kind\n", "has no rows"),
+            ("a.csv", "Text,kind\na,b\n", "data.text=text: .* has no such column\n  did you mean 'Text'"),
+            ("a.csv", "text,kinds\na,b\n", "data.target=kind: .* has no such column\n  did you mean 'kinds'"),
             (
                 "a.csv",
                 "text;kind\na;b\n",
-                "data.text=text: .* no such column\n  nearest: text;kind\n.*separator another one",
+                "data.text=text: .* no such column\n  did you mean 'text;kind'.*\n.*separator another one",
             ),
-            ("a.csv", "text,text,kind\na,b,c\n", "two columns are called text"),
-            ("a.csv", "text,kind\n1,a\n2,b\n", "column 'text' holds no texts: its type is int64, for example 1\n"),
-            ("a.csv", "text,kind\n2026-01-01,a\n", "column 'text' holds no texts: its type is date32"),
+            ("a.csv", "text,text,kind\na,b,c\n", "two columns are named text"),
+            ("a.csv", "text,kind\n1,a\n2,b\n", "column 'text' contains no text: its type is int64, for example 1\n"),
+            ("a.csv", "text,kind\n2026-01-01,a\n", "column 'text' contains no text: its type is date32"),
             (
                 "a.csv",
                 "text,kind\nfine,a\n,b\n,c\n",
                 "2 of 3 texts are missing, the first in row 1\n  remove those rows",
             ),
             ("a.csv", "text,kind\n,a\n,b\n", "2 of 2 texts are missing, the first in row 0"),
-            ("a.csv", "text,kind\nfine,a\nso-so,\n", "y has 1 missing values among 2"),
+            ("a.csv", "text,kind\nfine,a\nso-so,\n", "y has 1 missing value among 2"),
             (
                 "a.csv",
                 "text,kind\nwell, well,a\n",
-                'Expected 2 columns, got 3(.|\n)*separator(.|\n)*stands in "quotes"',
+                'Expected 2 columns, got 3(.|\n)*separator(.|\n)*in "quotes"',
             ),
             ("a.csv", "text,kind\ncafé,a\n".encode("latin1"), "column 'text' is not in UTF-8\n.*data.encoding=latin1"),
             ("a.csv", "text,kind\nfine,thé\n".encode("latin1"), "column 'kind' is not UTF-8 text"),
             ("a.jsonl", "", "cannot be read: Empty JSON file"),
-            ("a.jsonl", '[{"text": "a", "kind": "b"}]', "cannot be read: JSON parse error(.|\n)*one object a line"),
+            ("a.jsonl", '[{"text": "a", "kind": "b"}]', "cannot be read: JSON parse error(.|\n)*one object per line"),
             ("a.jsonl", '{"text": "a", "kind": "b"}\n{"text": "a', "cannot be read: JSON parse error"),
             (
                 "a.jsonl",
@@ -144,7 +144,7 @@ class TestDamagedFiles:
                 "changed from string to number in row 1",
             ),
             ("a.jsonl", '{"text": "a", "kind": "b"}\n{"kind": "b"}', "1 of 2 texts are missing, the first in row 1"),
-            ("a.jsonl", '{"text": ["a"], "kind": "b"}', "column 'text' holds no texts: its type is list"),
+            ("a.jsonl", '{"text": ["a"], "kind": "b"}', "column 'text' contains no text: its type is list"),
             ("a.parquet", "no parquet", "cannot be read"),
         ],
     )
@@ -170,10 +170,10 @@ class TestDamagedFiles:
             loaded(tmp_path / "a.csv", encoding="ascii")
 
     def test_directories_that_hold_no_texts(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match=r"neither directories with texts in it, nor files \*.parquet"):
+        with pytest.raises(DataError, match=r"neither directories of texts nor files \*.parquet"):
             TextFile(path=str(tmp_path)).load()
         (tmp_path / "good").mkdir()
-        with pytest.raises(DataError, match="good: there is no text in it"):
+        with pytest.raises(DataError, match="good: contains no texts"):
             TextFile(path=str(tmp_path)).load()
         (tmp_path / "good" / "deeper").mkdir()
         with pytest.raises(DataError, match="good/deeper: cannot be read: Is a directory"):
@@ -188,8 +188,8 @@ class TestDamagedFiles:
         [
             ({"path": ""}, "data.path is empty"),
             ({"encoding": "utf-9"}, "data.encoding=utf-9: unknown"),
-            ({"target": "text"}, "data.target=text: is the column of the texts as well"),
-            ({"groups": "text"}, "data.groups=text: is the column of the texts as well"),
+            ({"target": "text"}, "data.target=text: is also the column of texts"),
+            ({"groups": "text"}, "data.groups=text: is also the column of texts"),
         ],
     )
     def test_keys_that_cannot_be_right(self, keys: dict[str, Any], message: str) -> None:
@@ -197,12 +197,12 @@ class TestDamagedFiles:
             TextFile(**{"path": "a.csv", **keys})
 
     def test_a_directory_has_no_columns(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match=r"data.target=kind: .* is a directory, where nothing has columns"):
+        with pytest.raises(DataError, match=r"data.target=kind: .* is a directory and has no columns"):
             loaded(tmp_path)
 
 
 class MyVectorizer(TransformerMixin, BaseEstimator):
-    """Of a user, who did not set the tag."""
+    """A user's vectorizer without the tag for text input."""
 
     def fit(self, X: Any, y: Any = None) -> MyVectorizer:
         return self
@@ -263,8 +263,8 @@ def test_texts_go_with_models_of_texts_and_numbers_with_the_others(
         (["", " ", "\n", "\t"], "abab", "t: all 4 texts are empty"),
         (["so", "so"], "aa", "only one class in the target: a"),
         (["so", "so"], None, "needs a target, and there is none"),
-        (["so", None], "ab", "1 of 2 texts are none, the first is sample 1: None"),
-        (["so", 3], "ab", "1 of 2 texts are none, the first is sample 1: 3"),
+        (["so", None], "ab", "1 of 2 samples are not text, the first is sample 1: None"),
+        (["so", 3], "ab", "1 of 2 samples are not text, the first is sample 1: 3"),
     ],
 )
 def test_texts_that_no_model_can_learn_from(X: list[Any], y: str | None, message: str) -> None:
@@ -311,8 +311,9 @@ def test_a_search_on_texts_gives_what_scikit_learn_gives(cluster: Cluster, model
     X, y = some_texts()
     given = Inputs(Dataset(X=X, y=y), model, 0)
     workload = Search(grid=grid)
-    units = Units(workload.check(given))
-    outcome = workload.run(given, cluster.client, units)
+    prepared = workload.prepare(given)
+    units = Units(prepared.n_units)
+    outcome = prepared.run(cluster.client, units)
     assert units.done == units.total
     train, test, y_train, y_test = train_test_split(X, y, test_size=0.25, random_state=0, stratify=y)
     serial = GridSearchCV(model, grid, cv=3).fit(train, y_train)

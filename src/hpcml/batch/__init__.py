@@ -1,1 +1,1 @@
-"""Batch schedulers: what to ask them, what it costs, and what they answer. The text of both directions is made here."""
+"""Requests to batch schedulers: validation, cost, job scripts, submission and status."""

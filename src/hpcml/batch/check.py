@@ -1,57 +1,57 @@
-"""The check of a request: every rule that it breaks, at once. A rule is a small function, in a table RULES."""
+"""Validate a request: run every rule and report all diagnostics together."""
 
 from __future__ import annotations
 
 import fnmatch
 import math
-import os
 import socket
 from collections.abc import Iterator
 
-from hpcml.batch import limits, text
-from hpcml.batch.complaint import Complaint, Severity
+from hpcml.batch import limits, script_text
 from hpcml.batch.cost import price
+from hpcml.batch.diagnostic import Diagnostic, Severity
 from hpcml.batch.request import OWN_RULE, PBS_NOTATION, Request
+from hpcml.batch.schedulers import SCHEDULERS, current_job, scheduler_of
 from hpcml.spec import MIN_WORKER_MEMORY
-from hpcml.units import format_size, format_walltime, parse_size, parse_walltime, pbs_size
+from hpcml.units import count, format_size, format_walltime, pbs_size
 
-# A walltime below this, in seconds, was hardly meant: 24:00 is not a day.
+# A walltime below this many seconds is probably a mistake: 24:00 is not a day.
 SHORT = 300
 
 GIB = 1024**3
 
 
-def check(request: Request) -> list[Complaint]:
-    """List all that is wrong or doubtful with a request."""
-    found = [complaint for rule in (*RULES, *text.RULES) for complaint in rule(request)]
-    found += [complaint for job in request.all_jobs for rule in limits.RULES for complaint in rule(job, request)]
+def check(request: Request) -> list[Diagnostic]:
+    """Return all diagnostics for a request, errors and warnings."""
+    found = [diagnostic for rule in (*RULES, *script_text.RULES) for diagnostic in rule(request)]
+    found += [diagnostic for job in request.all_jobs for rule in limits.RULES for diagnostic in rule(job, request)]
     if not request.strict:
-        found = [complaint.demoted() if complaint.soft else complaint for complaint in found]
+        found = [diagnostic.demoted() if diagnostic.soft else diagnostic for diagnostic in found]
     return list(dict.fromkeys(found))
 
 
-def _scheduler_is_there(request: Request) -> Iterator[Complaint]:
+def _scheduler_exists(request: Request) -> Iterator[Diagnostic]:
     site = request.site
     if request.scheduler not in site.schedulers:
-        yield Complaint(
-            f"cluster={request.scheduler}: {site.name} has {' and '.join(site.schedulers)}",
+        yield Diagnostic(
+            f"cluster={request.scheduler}: {site.name} uses {' and '.join(site.schedulers)}",
             f"use cluster={site.schedulers[0]}",
             site.source,
         )
 
 
-def _project_is_known(request: Request) -> Iterator[Complaint]:
+def _project_is_set(request: Request) -> Iterator[Diagnostic]:
     site = request.site
     if request.worker.project is None and site.project_required:
         also = f", or set ${site.project_variable}" if site.project_variable else ""
-        yield Complaint(
-            f"cluster.project is not set: {site.name} takes no job without one",
+        yield Diagnostic(
+            f"cluster.project is not set: {site.name} rejects jobs without a project",
             f"type cluster.project=...{also}",
             site.source,
         )
 
 
-def _cores_are_shared_out(request: Request) -> Iterator[Complaint]:
+def _cores_are_divided(request: Request) -> Iterator[Diagnostic]:
     job, workers, threads = request.worker, request.workers_per_job, request.threads
     if job.ncpus == workers * threads or job.ncpus > (job.limits.ncpus or job.ncpus):
         return
@@ -59,17 +59,17 @@ def _cores_are_shared_out(request: Request) -> Iterator[Complaint]:
     remedy = f"use cluster.workers_per_job={job.ncpus // fewer} cluster.threads={fewer}"
     if workers * threads <= (job.limits.ncpus or workers * threads):
         remedy = f"use cluster.ncpus={workers * threads}, or {remedy.removeprefix('use ')}"
-    yield Complaint(
-        f"cluster.ncpus={job.ncpus}: is not workers_per_job={workers} x threads={threads}", remedy, OWN_RULE
+    yield Diagnostic(
+        f"cluster.ncpus={job.ncpus}: must be workers_per_job={workers} x threads={threads}", remedy, OWN_RULE
     )
 
 
-def _workers_can_live(request: Request) -> Iterator[Complaint]:
+def _workers_have_memory(request: Request) -> Iterator[Diagnostic]:
     job = request.worker
     if request.memory_limit >= MIN_WORKER_MEMORY or job.mem < 1024**2:
         return
     if job.ncpus > (job.limits.ncpus or 4096):
-        return  # that is what is wrong
+        return  # Another rule reports the number of cores.
     wanted = math.ceil(request.least_mem / 1024**3)
     fitting = next(
         (
@@ -79,148 +79,146 @@ def _workers_can_live(request: Request) -> Iterator[Complaint]:
         ),
         None,
     )
-    yield Complaint(
-        f"cluster.mem={pbs_size(job.mem)}: leaves each of {request.workers_per_job} workers "
-        f"{format_size(request.memory_limit)}; imports alone take {format_size(MIN_WORKER_MEMORY)}, and Dask or PBS "
-        "would kill it",
+    yield Diagnostic(
+        f"cluster.mem={pbs_size(job.mem)}: leaves {format_size(request.memory_limit)} for "
+        f"{'the worker' if request.workers_per_job == 1 else f'each of {request.workers_per_job} workers'}; imports "
+        f"alone need {format_size(MIN_WORKER_MEMORY)}, so Dask or PBS would kill the worker",
         f"use cluster.mem={wanted}GB"
         + (f", or cluster.workers_per_job={fitting} cluster.threads={job.ncpus // fitting}" if fitting else ""),
         OWN_RULE,
     )
 
 
-def _cost_is_covered(request: Request) -> Iterator[Complaint]:
+def _cost_is_within_budget(request: Request) -> Iterator[Diagnostic]:
     cost, most = price(request), request.max_cost
     needed = cost.head + cost.workers * request.first_jobs / request.jobs
     if most is not None and needed > most:
-        what = f"{request.first_jobs} worker job{'s' if request.first_jobs > 1 else ''}"
+        what = count(request.first_jobs, "worker job")
         if cost.head:
-            what += " and the head"
-        yield Complaint(
-            f"cluster.max_cost={most:g}: {what} cost {cost.show(needed)} to their walltime",
+            what += " and the head job"
+        yield Diagnostic(
+            f"cluster.max_cost={most:g}: {what} can cost {cost.show(needed)} for the full walltime",
             f"use cluster.max_cost={math.ceil(needed)}, fewer jobs, or a shorter cluster.walltime",
             OWN_RULE,
         )
 
 
-def _quorum_can_come(request: Request) -> Iterator[Complaint]:
+def _quorum_is_possible(request: Request) -> Iterator[Diagnostic]:
     if request.min_workers > request.workers:
-        yield Complaint(
-            f"cluster.min_workers={request.min_workers}: only {request.workers} workers are asked for",
+        yield Diagnostic(
+            f"cluster.min_workers={request.min_workers}: the request has only {count(request.workers, 'worker')}",
             f"use cluster.min_workers={request.workers}, or more jobs",
             OWN_RULE,
         )
 
 
-def _spill_has_a_disk(request: Request) -> Iterator[Complaint]:
+def _spill_fits_on_disk(request: Request) -> Iterator[Diagnostic]:
     job, place = request.worker, request.local_directory or ""
-    jobfs, most = job.jobfs or 0, job.limits.jobfs
-    if most is None or "JOBFS" not in place or jobfs >= min(request.memory_limit, parse_size(most)):
+    jobfs, most = job.jobfs or 0, job.limits.jobfs_bytes
+    if most is None or "JOBFS" not in place or jobfs >= min(request.memory_limit, most):
         return
-    yield Complaint(
-        f"cluster.jobfs={pbs_size(jobfs)}: workers spill to {place}, and not even one worker's "
-        f"{format_size(request.memory_limit)} has room there",
-        f"use cluster.jobfs={pbs_size(min(job.mem, parse_size(most)))}, or leave it out",
+    yield Diagnostic(
+        f"cluster.jobfs={pbs_size(jobfs)}: workers spill to {place}, which is smaller than the memory of one "
+        f"worker, {format_size(request.memory_limit)}",
+        f"use cluster.jobfs={pbs_size(min(job.mem, most))}, or leave it out",
         request.site.source,
         severity="error" if jobfs < GIB else "warning",
     )
 
 
-def _walltime_is_meant(request: Request) -> Iterator[Complaint]:
+def _walltime_is_plausible(request: Request) -> Iterator[Diagnostic]:
     walltime = request.worker.walltime
     if walltime < SHORT:
-        yield Complaint(
-            f"cluster.walltime={format_walltime(walltime)}: is {walltime} seconds, in which workers hardly start",
-            "two hours are 02:00:00, twenty minutes 00:20:00 or 20:00",
+        yield Diagnostic(
+            f"cluster.walltime={format_walltime(walltime)}: {walltime} seconds are hardly enough to start workers",
+            "write two hours as 02:00:00, twenty minutes as 00:20:00 or 20:00",
             PBS_NOTATION,
             severity="warning",
         )
 
 
-def _storage_is_named(request: Request) -> Iterator[Complaint]:
+def _storage_is_named(request: Request) -> Iterator[Diagnostic]:
     rules, site = request.site.storage, request.site
     for key, names in request.storages.items():
-        said = f"{key}.storage={rules.separator.join(names)}"
+        typed = f"{key}.storage={rules.separator.join(names)}"
         if rules.directive is None:
             if names:
-                yield Complaint(f"{said}: {site.name} wants none named", f"leave {key}.storage out", site.source)
+                yield Diagnostic(
+                    f"{typed}: jobs at {site.name} do not name their storage", f"leave {key}.storage out", site.source
+                )
         elif not names and not (site.project_required and request.worker.project is None):
-            yield Complaint(
-                f"{key}.storage is empty: {site.name} wants -l {rules.directive}=",
-                f"leave {key}.storage out, then it is what the paths of the run need",
+            yield Diagnostic(
+                f"{key}.storage is empty: {site.name} requires -l {rules.directive}=",
+                f"leave {key}.storage out to have it derived from the paths of the run",
                 site.source,
             )
         elif all(rules.is_name(name) for name in names) and names:
             whole = rules.separator.join(dict.fromkeys([*names, *request.needs]))
             for name in [name for name in request.needs if name not in names]:
-                yield Complaint(
-                    f"{said}: does not name {name}, on which lies {request.needs[name]}",
+                yield Diagnostic(
+                    f"{typed}: does not include {name}, which holds {request.needs[name]}",
                     f"use {key}.storage={whole}, or leave it out",
                     site.source,
                 )
 
 
-def _worker_jobs_fit_the_queue(request: Request) -> Iterator[Complaint]:
+def _worker_jobs_fit_the_queue(request: Request) -> Iterator[Diagnostic]:
     job, limits, queue = request.worker, request.worker.limits, request.queue_of(request.worker)
     head = request.head if request.head is not None and request.head.limits is limits else None
-    key, count = ("nodes", job.nodes) if job.nodes > 1 else ("jobs", request.jobs)
-    also = ", of which the head takes one" if head else ""
-    running_mem = parse_size(limits.max_running_mem) if limits.max_running_mem else None
+    key, requested = ("nodes", job.nodes) if job.nodes > 1 else ("jobs", request.jobs)
+    also = ", including the head job" if head else ""
     rules = [
-        # at most, taken by each and by the head, in words
-        ("lets", limits.max_queued, 1 / job.nodes, 1, f"jobs wait{also}"),
-        ("runs", limits.max_running, 1 / job.nodes, 1, f"jobs at a time{also}"),
-        ("runs", limits.max_running_ncpus, job.ncpus, head.ncpus if head else 0, "cores at a time"),
-        ("runs", limits.max_running_ngpus, job.ngpus, 0, "GPUs at a time"),
-        ("runs", running_mem, job.mem, head.mem if head else 0, "bytes of memory at a time"),
+        # limit, amount per job, amount of the head job, verb, noun, addition
+        (limits.max_queued, 1 / job.nodes, 1, "allows", "queued job", also),
+        (limits.max_running, 1 / job.nodes, 1, "runs", "job", f" at a time{also}"),
+        (limits.max_running_ncpus, job.ncpus, head.ncpus if head else 0, "runs", "core", " at a time"),
+        (limits.max_running_ngpus, job.ngpus, 0, "runs", "GPU", " at a time"),
+        (limits.max_running_mem_bytes, job.mem, head.mem if head else 0, "runs", "", " of memory at a time"),
     ]
-    fitting = [int((most - (own if head else 0)) / each) if most is not None and each else count
-               for _, most, each, own, _ in rules]  # fmt: skip
-    for (does, most, _, _, what), number in zip(rules, fitting, strict=True):
-        if count > number:
-            yield Complaint(
-                f"cluster.{key}={count}: {queue} {does} {_amount(most, what)} {what}",
+    fitting = [int((most - (own if head else 0)) / each) if most is not None and each else requested
+               for most, each, own, *_ in rules]  # fmt: skip
+    for (most, _, _, verb, noun, addition), number in zip(rules, fitting, strict=True):
+        if requested > number:
+            amount = count(most or 0, noun) if noun else pbs_size(int(most or 0))
+            yield Diagnostic(
+                f"cluster.{key}={requested}: {queue} {verb} {amount}{addition}",
                 f"use cluster.{key}={max(1, min(fitting))}",
                 request.site.source,
                 soft=True,
             )
-            return  # the smallest number keeps to all of them
+            return  # The remedy respects all limits.
 
 
-def _amount(most: float | None, what: str) -> str:
-    return pbs_size(int(most or 0)) if what.startswith("bytes") else str(most)
-
-
-# Directories that every node has for itself.
+# Directories that are local to each node.
 _NODE_LOCAL = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 
 
-def _scratch_is_shared(request: Request) -> Iterator[Complaint]:
+def _scratch_is_shared(request: Request) -> Iterator[Diagnostic]:
     scratch = request.places.scratch
     if request.site.project_required and request.worker.project is None:
-        return  # with a project it will be another
+        return  # The project, once set, changes the default scratch.
     if any(scratch.startswith(f"{root}/") for root in (*_NODE_LOCAL, request.local_directory or _NODE_LOCAL[0])):
-        yield Complaint(
-            f"scratch={scratch}: lies on one node's own disk, where worker jobs on other nodes cannot see it",
+        yield Diagnostic(
+            f"scratch={scratch}: is on a node's local disk, which worker jobs on other nodes cannot read",
             "use a directory of a shared file system: scratch=...",
             OWN_RULE,
             severity="warning",
         )
 
 
-def _head_outlives_workers(request: Request) -> Iterator[Complaint]:
+def _head_outlasts_workers(request: Request) -> Iterator[Diagnostic]:
     head, worker = request.head, request.worker
     if head is None or head.walltime > worker.walltime:
         return
     most = head.limits.max_walltime(head.ncpus)
     capped = most is not None and head.walltime >= most
     if capped and worker.walltime > (worker.limits.max_walltime(worker.total_ncpus) or worker.walltime):
-        return  # the workers' walltime is what is wrong
+        return  # Another rule reports the walltime of the worker jobs.
     severity: Severity = "warning" if head.walltime == worker.walltime else "error"
-    wanted = worker.walltime + parse_walltime(request.site.head.wait)
-    yield Complaint(
-        f"head.walltime={format_walltime(head.walltime)}: worker jobs that wait in the queue would still be running, "
-        f"for their walltime is {format_walltime(worker.walltime)}, when the head ends",
+    wanted = worker.walltime + request.site.head.wait_seconds
+    yield Diagnostic(
+        f"head.walltime={format_walltime(head.walltime)}: the head job would end before worker jobs that wait in the "
+        f"queue, which have a walltime of {format_walltime(worker.walltime)}",
         f"use cluster.walltime={format_walltime(max(head.walltime - 3600, head.walltime // 2))}"
         if capped
         else f"use head.walltime={format_walltime(min(wanted, most or wanted))}",
@@ -229,32 +227,32 @@ def _head_outlives_workers(request: Request) -> Iterator[Complaint]:
     )
 
 
-def _head_can_live(request: Request) -> Iterator[Complaint]:
+def _head_has_memory(request: Request) -> Iterator[Diagnostic]:
     head = request.head
     if head is not None and head.mem < MIN_WORKER_MEMORY:
-        yield Complaint(
-            f"head.mem={pbs_size(head.mem)}: scheduler and client take {format_size(MIN_WORKER_MEMORY)} for their "
-            "imports alone, and hold the data",
+        yield Diagnostic(
+            f"head.mem={pbs_size(head.mem)}: scheduler and client need {format_size(MIN_WORKER_MEMORY)} for imports "
+            "alone, and memory for the data",
             f"use head.mem={request.site.head.mem}",
             OWN_RULE,
         )
 
 
-def _head_may_live_here(request: Request) -> Iterator[Complaint]:
+def _head_may_run_here(request: Request) -> Iterator[Diagnostic]:
     rules, site = request.site.head, request.site
-    if not request.here or "PBS_JOBID" in os.environ or "SLURM_JOB_ID" in os.environ:
+    if not request.here or current_job() is not None:
         return
     host = socket.gethostname().partition(".")[0]
     on_login = any(fnmatch.fnmatch(host, pattern) for pattern in rules.login_hosts)
-    if rules.login_walltime is None or (site.is_here(request.scheduler) and not on_login):
+    most = rules.login_seconds
+    if most is None or (scheduler_of(site, request.scheduler).is_here() and not on_login):
         return
-    most = parse_walltime(rules.login_walltime)
-    if request.worker.walltime + parse_walltime(rules.wait) <= most:
+    if request.worker.walltime + rules.wait_seconds <= most:
         return
-    yield Complaint(
-        f"head.where=here: {f'{host} is' if on_login else 'if this is'} a login node, where {site.name} ends a process "
-        f"after {format_walltime(most)}" + (f" or above {rules.login_mem}" if rules.login_mem else "")
-        + f", and the worker jobs have {format_walltime(request.worker.walltime)} after their wait in the queue",
+    yield Diagnostic(
+        f"head.where=here: {f'{host} is' if on_login else 'if this is'} a login node, where {site.name} kills a "
+        f"process after {format_walltime(most)}" + (f" or above {rules.login_mem}" if rules.login_mem else "")
+        + f"; the worker jobs wait in the queue and then have {format_walltime(request.worker.walltime)}",
         "use head.where=job" + (f", or start it in {rules.elsewhere}" if rules.elsewhere else ""),
         site.source,
         severity="error" if on_login else "warning",
@@ -262,12 +260,12 @@ def _head_may_live_here(request: Request) -> Iterator[Complaint]:
     )  # fmt: skip
 
 
-def _head_waits_for_money(request: Request) -> Iterator[Complaint]:
+def _head_job_costs_while_waiting(request: Request) -> Iterator[Diagnostic]:
     head, worker, limits = request.head, request.worker, request.worker.limits
     if head is None:
         return
     cost = price(request)
-    remedy = "ask for no more and no larger worker jobs than start soon"
+    remedy = "request only worker jobs that start soon: fewer, or smaller"
     whole = limits.ncpus is not None and worker.ncpus == limits.ncpus
     total = request.jobs * worker.ncpus
     most = limits.max_walltime(total)
@@ -278,31 +276,33 @@ def _head_waits_for_money(request: Request) -> Iterator[Complaint]:
         and (most is None or worker.walltime <= most)
     ):
         remedy = (
-            f"all of it fits in one job, in which nothing waits for anything: cluster=allocation "
-            f"cluster.nodes={request.jobs} in place of cluster.jobs"
+            f"the request fits in one job, in which the head does not wait for workers: cluster=allocation "
+            f"cluster.nodes={request.jobs} instead of cluster.jobs"
         )
-    yield Complaint(
-        f"the head job costs {cost.show(cost.head_per_hour)} an hour, also while its worker jobs wait in the queue",
+    yield Diagnostic(
+        f"the head job costs {cost.show(cost.head_per_hour)} per hour, even while its worker jobs wait in the queue",
         remedy,
         OWN_RULE,
         severity="warning",
     )
 
 
-def _wrapper_ignores(request: Request) -> Iterator[Complaint]:
-    if request.scheduler == "pbs" and request.site.dialect == "wrapper":
-        for key, value in {"ngpus": request.worker.ngpus, "jobfs": request.worker.jobfs}.items():
-            if value:
-                yield Complaint(
-                    f"cluster.{key}={value if key == 'ngpus' else pbs_size(value)}: Slurm's qsub ignores it in silence",
-                    "use cluster=slurm" if "slurm" in request.site.schedulers else f"leave cluster.{key} out",
-                    "slurm-wlm-torque 22.05, measured",
-                )
+def _keys_are_not_ignored(request: Request) -> Iterator[Diagnostic]:
+    others = [name for name in request.site.schedulers if name != request.scheduler]
+    for key in SCHEDULERS[request.scheduler].ignored_keys(request.site):
+        value = getattr(request.worker, key)
+        if value:
+            shown = value if key == "ngpus" else pbs_size(value)
+            yield Diagnostic(
+                f"cluster.{key}={shown}: the scheduler's submit command ignores it without an error",
+                f"use cluster={others[0]}" if others else f"leave cluster.{key} out",
+                f"site.dialect={request.site.dialect}, measured",
+            )
 
 
 RULES = (
-    _scheduler_is_there, _project_is_known, _cores_are_shared_out, _workers_can_live, _quorum_can_come,
-    _spill_has_a_disk, _walltime_is_meant, _storage_is_named, _worker_jobs_fit_the_queue, _scratch_is_shared,
-    _head_outlives_workers, _head_can_live, _head_may_live_here, _head_waits_for_money, _wrapper_ignores,
-    _cost_is_covered,
+    _scheduler_exists, _project_is_set, _cores_are_divided, _workers_have_memory, _quorum_is_possible,
+    _spill_fits_on_disk, _walltime_is_plausible, _storage_is_named, _worker_jobs_fit_the_queue, _scratch_is_shared,
+    _head_outlasts_workers, _head_has_memory, _head_may_run_here, _head_job_costs_while_waiting, _keys_are_not_ignored,
+    _cost_is_within_budget,
 )  # fmt: skip

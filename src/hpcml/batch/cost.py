@@ -1,4 +1,4 @@
-"""What a request can cost at most, and what a finished job has cost."""
+"""Compute the maximum cost of a request, and the cost of finished jobs."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from dataclasses import dataclass
 
 from hpcml.batch.request import Job, Request
 from hpcml.site import Queue
-from hpcml.units import parse_size
 
 
 @dataclass(frozen=True)
 class Price:
-    """What a request costs if every job runs to its walltime once, in the site's unit.
+    """Cost of a request if all jobs run to their walltime once, in the site's unit.
 
     Parameters
     ----------
     per_hour : float
-        While head and all worker jobs run.
+        Cost of an hour in which the head job and all worker jobs run.
     workers, head : float
-        For their whole walltime; head includes the hours in which the workers wait.
+        Cost of the full walltime. That of the head includes the hours that the workers wait.
     renewing : bool
-        Worker jobs are renewed when their walltime ends and work is left.
+        Whether worker jobs are renewed when their walltime ends and work remains.
     renewed : float or None
-        The most that it costs with that: as long as the head lives. None: the head is in no job, and nothing ends it.
+        Maximum cost with renewals, until the head job ends. None if the head is not in a job, so
+        that no limit is known.
     """
 
     unit: str
@@ -35,11 +35,11 @@ class Price:
 
     @property
     def maximum(self) -> float:
-        """Without renewals."""
+        """Maximum cost without renewals."""
         return self.workers + self.head
 
     def show(self, amount: float) -> str:
-        """Write an amount with its unit.
+        """Render an amount with its unit.
 
         >>> Price("SU", 96, 192, 0, 0).show(1234.567)
         '1,234.57 SU'
@@ -49,18 +49,19 @@ class Price:
 
 
 def charge(queue: Queue, ncpus: int, mem: int, hours: float, nodes: int = 1) -> float:
-    """Charge a job as its site does.
+    """Compute the charge for a job by the rules of its site.
 
-    NCI's formula (opus page 236880942, "Job Costs"): rate x max(ncpus, mem / memory per core) x hours, where the memory
-    per core is a node's, as charged, divided by a node's cores. Where memory is not charged, it is rate x ncpus x
-    hours; where nodes are given whole, ncpus are the node's.
+    NCI's formula (opus page 236880942, "Job Costs") is rate x max(ncpus, mem / memory per core) x
+    hours, in which the memory per core is the charged memory of a node divided by its cores.
+    Without a charge for memory it is rate x ncpus x hours. On exclusive nodes, ncpus is that of the
+    node.
 
     Parameters
     ----------
     ncpus, mem : int
-        Of each node; ``mem`` in bytes.
+        Amounts per node; ``mem`` in bytes.
     hours : float
-        Of walltime: the requested for the most that it can cost, the used for what it did.
+        Requested walltime for the maximum cost, used walltime for the actual cost.
 
     Examples
     --------
@@ -69,13 +70,13 @@ def charge(queue: Queue, ncpus: int, mem: int, hours: float, nodes: int = 1) -> 
     320.0
     """
     cores = float(queue.ncpus if queue.whole_nodes and queue.ncpus else ncpus)
-    if queue.charged_mem is not None and queue.ncpus:
-        cores = max(cores, mem / (parse_size(queue.charged_mem) / queue.ncpus))
+    if queue.charged_mem_bytes is not None and queue.ncpus:
+        cores = max(cores, mem / (queue.charged_mem_bytes / queue.ncpus))
     return queue.rate * cores * nodes * hours
 
 
 def price(request: Request) -> Price:
-    """Price a request."""
+    """Compute the cost of a request."""
     worker, head = request.worker, request.head or request.own_head
     workers_per_hour = request.jobs * _per_hour(worker)
     head_per_hour = _per_hour(head) if head else 0.0
@@ -91,7 +92,7 @@ def price(request: Request) -> Price:
 
 
 def cost_of(job: Job, seconds: float) -> float:
-    """Charge a job for so many seconds."""
+    """Compute the charge for a number of seconds of a job."""
     return charge(job.limits, job.ncpus, job.mem, seconds / 3600, job.nodes)
 
 
@@ -101,23 +102,24 @@ def _per_hour(job: Job) -> float:
 
 @dataclass(frozen=True)
 class Charged:
-    """What a finished job has cost, and how much of that its idle cores were."""
+    """Cost of a finished job, in total and for its idle cores."""
 
     total: float
     idle: float
 
 
 def charged(job: Job, walltime_used: float, busy_core_s: float) -> Charged:
-    """Charge a finished job.
+    """Compute the cost of a finished job.
 
     Parameters
     ----------
     job : Job
-        As it was requested: that is what is charged.
+        The job as requested, since sites charge for requested resources.
     walltime_used : float
         PBS's ``resources_used.walltime``, in seconds.
     busy_core_s : float
-        Core-seconds in which a worker of the job computed a task: a task of a worker with four threads counts four.
+        Core-seconds in which a worker of the job executed a task: a task on a worker with four
+        threads counts as four cores.
     """
     total = cost_of(job, walltime_used)
     allocated = job.total_ncpus * walltime_used

@@ -1,4 +1,4 @@
-"""From a request to job scripts. Pure text: nothing here reads a file, an environment variable or a clock."""
+"""Render job scripts. All functions are pure: they read no file, environment variable or clock."""
 
 from __future__ import annotations
 
@@ -6,108 +6,45 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from hpcml.batch.request import Environment, Job, Request
+from hpcml.batch.schedulers import SCHEDULERS
+from hpcml.batch.schedulers.base import Directive
 from hpcml.runs import RUN_VARIABLE, RunPaths
 from hpcml.spec import THREAD_VARIABLES
-from hpcml.units import format_walltime, pbs_size
 
-Directive = tuple[str, str]
+# Exit code of a worker job that cannot reach its head.
+NO_HEAD = 3
 
-MARKS = {"pbs": "#PBS", "slurm": "#SBATCH"}
+# A job that fails within _SOON seconds occupies its node for _KEPT seconds. Exit codes above
+# _LAST_CODE are those of signals.
+_SOON, _KEPT, _LAST_CODE = 60, 300, 127
 
 
 def directives(job: Job, request: Request, run: str, log: str) -> list[Directive]:
-    """Say to the scheduler what a job is.
+    """Return the directives that describe a job to the scheduler.
 
     Parameters
     ----------
     run : str
-        The run's id; the job's name carries it.
+        Run id, which becomes part of the job's name.
     log : str
-        The file that the job's output goes to.
+        File for the job's output.
 
     Returns
     -------
     list of (str, str)
-        Flags and values, each flag, and each resource of ``-l``, once.
+        Flags and values. Each flag, and each resource of ``-l``, occurs once.
     """
     extra = [
         (flag, value) for flag, _, value in (text.partition(" ") for text in (*request.site.directives, *job.extra))
     ]
     name = f"{job.name}-{run}"
-    own = _slurm(job, name, log) if request.scheduler == "slurm" else _pbs(job, request, name, log)
-    return [*own, *extra]
-
-
-def _pbs(job: Job, request: Request, name: str, log: str) -> list[Directive]:
-    site = request.site
-    wrapper = site.dialect == "wrapper"
-    found = [("-N", name)]
-    if job.queue is not None:
-        found.append(("-q", job.queue))
-    if job.project is not None and site.project is not None:
-        found.append((site.project, job.project))
-    if site.dialect == "flat":
-        found += [("-l", f"{name}={value}") for name, value in _totals(job).items()]
-    else:
-        found.append(("-l", f"select={job.nodes}:" + ":".join(f"{key}={value}" for key, value in _chunk(job).items())))
-    found.append(("-l", f"walltime={format_walltime(job.walltime)}"))
-    if (
-        job.nodes > 1
-        and site.dialect != "flat"
-        and not any("place=" in text for text in (*site.directives, *job.extra))
-    ):
-        found.append(("-l", "place=scatter"))  # or PBS may put all chunks on one node
-    if job.storage and not wrapper:
-        found.append(("-l", f"{site.storage.directive}={site.storage.separator.join(job.storage)}"))
-    # A worker job that PBS starts again would look for a head that is gone; a head, for a run that has its record
-    found.append(("-r", "n"))
-    # Slurm's qsub ignores these in a script: they are for its command line
-    return found if wrapper else [*found, ("-j", "oe"), ("-o", log), ("-S", "/bin/bash")]
-
-
-def _totals(job: Job) -> dict[str, str]:
-    """Gadi's resources are the job's, and PBS splits them evenly among its nodes."""
-    found = {"ncpus": str(job.total_ncpus), "mem": pbs_size(job.nodes * job.mem)}
-    if job.ngpus:
-        found["ngpus"] = str(job.nodes * job.ngpus)
-    if job.jobfs:
-        found["jobfs"] = pbs_size(job.nodes * job.jobfs)
-    return found
-
-
-def _chunk(job: Job) -> dict[str, str]:
-    found = {"ncpus": str(job.ncpus), "mem": pbs_size(job.mem)}
-    if job.ngpus:
-        found["ngpus"] = str(job.ngpus)
-    if job.jobfs:
-        found["jobfs"] = pbs_size(job.jobfs)
-    return found
-
-
-def _slurm(job: Job, name: str, log: str) -> list[Directive]:
-    found = [("--job-name", name)]
-    if job.queue is not None:
-        found.append(("--partition", job.queue))
-    if job.project is not None:
-        found.append(("--account", job.project))
-    # One task a node, in which hpcml starts the workers: a task each would be bound to cores of its own
-    found += [("--nodes", str(job.nodes)), ("--ntasks-per-node", "1"), ("--cpus-per-task", str(job.ncpus))]
-    found.append(("--mem", _slurm_size(job.mem)))
-    if job.ngpus:
-        found.append(("--gpus-per-node", str(job.ngpus)))
-    if job.jobfs:
-        found.append(("--tmp", _slurm_size(job.jobfs)))
-    found.append(("--time", format_walltime(job.walltime)))
-    return [*found, ("--no-requeue", ""), ("--output", log)]
-
-
-def _slurm_size(size: int) -> str:
-    return pbs_size(size).removesuffix("B")
+    return [*SCHEDULERS[request.scheduler].directives(job, request, name, log), *extra]
 
 
 def lines(found: Sequence[Directive], scheduler: str) -> list[str]:
-    """Write directives as lines of a script."""
-    return [f"{MARKS[scheduler]} {text}" for text in map(_text, found)]
+    """Render directives as lines of a script."""
+    prefix = SCHEDULERS[scheduler].directive_prefix
+    return [f"{prefix} {text}" for text in map(_text, found)]
 
 
 def _text(directive: Directive) -> str:
@@ -118,12 +55,12 @@ def _text(directive: Directive) -> str:
 
 
 def options(found: Sequence[Directive]) -> list[str]:
-    """Write directives as options of the command to submit."""
+    """Render directives as options of the submit command."""
     return [word for directive in found for word in shlex.split(_text(directive))]
 
 
 def prologue(environment: Environment) -> list[str]:
-    """Write what makes the environment, as commands of a shell."""
+    """Render the shell commands that set up the environment."""
     quote = shlex.quote
     found = []
     if environment.script is not None:
@@ -136,33 +73,57 @@ def prologue(environment: Environment) -> list[str]:
 
 
 def worker_script(request: Request, paths: RunPaths, job: str) -> str:
-    """Write the script of a worker job.
+    """Render the script of a worker job.
 
     Parameters
     ----------
     paths : RunPaths
-        Where the job finds what else it must know.
+        Files of the run, which the job reads.
     job : str
-        The job's name in the run.
+        Name of the job in the run.
     """
     header = directives(request.worker, request, paths.run_id, str(paths.job_log(job)))
-    return _script(lines(header, request.scheduler), _workers(request, paths, job))
+    return _script(lines(header, request.scheduler), [*_keep_node(paths, job), *_workers(request, paths, job)])
+
+
+def _keep_node(paths: RunPaths, job: str) -> list[str]:
+    """Render a shell trap that makes a failed job occupy its node for a while.
+
+    Otherwise the next job would start on the same node and fail as well, since PBS cannot exclude a
+    node. The job reports to the head, which deletes it once a replacement has started elsewhere or
+    is not needed.
+    """
+    report, new = shlex.quote(str(paths.job_failure(job))), shlex.quote(f"{paths.job_failure(job)}.new")
+    return [
+        "keep_place() {",
+        "    code=$?",
+        f"    if (( code == 0 || code == {NO_HEAD} || code > {_LAST_CODE} || SECONDS > {_SOON} )); then return; fi",
+        # Standard error goes to the same place as standard output. If that is a pipe, reading it
+        # would never end.
+        '    output() { [ ! -f "/proc/$$/fd/2" ] || tail -n 20 "/proc/$$/fd/2"; }',
+        f'    {{ echo "$HOSTNAME"; echo "$code"; output; }} > {new} && mv {new} {report} || return',
+        f"    until [ -e {shlex.quote(str(paths.record))} ] || (( SECONDS > {_KEPT} )); do sleep 2; done",
+        "}",
+        "trap keep_place EXIT",
+    ]
 
 
 def workers_script(request: Request, paths: RunPaths, name: str, variables: Mapping[str, str]) -> str:
-    """Write what starts the workers of one node of an allocation.
+    """Render the script that starts the workers on one node of an allocation.
 
     Parameters
     ----------
     name : str
-        The node's name in the run.
+        Name of the node in the run.
     variables : mapping of str to str
-        To export first.
+        Environment variables to export first.
     """
     exports = [f"export {key}={shlex.quote(value)}" for key, value in variables.items()]
-    # pbsdsh would hand the output to the job's
+    # The command that starts this script on a node would mix the output into that of the job.
     exports.append(f"exec >> {shlex.quote(str(paths.job_log(name)))} 2>&1")
-    return _script([], [*exports, *_workers(request, paths, name)])
+    *first, last = _workers(request, paths, name)
+    # With exec, signals sent to the script reach the workers.
+    return _script([], [*exports, *first, f"exec {last}"])
 
 
 def _workers(request: Request, paths: RunPaths, name: str) -> list[str]:
@@ -172,20 +133,20 @@ def _workers(request: Request, paths: RunPaths, name: str) -> list[str]:
         f"cd {quote(request.places.work)} || exit 1",
         *prologue(request.environment),
         *(f"export {variable}={threads}" for variable in THREAD_VARIABLES),
-        # -P: no file of the user's called numpy.py or json.py comes before the real one
-        f"exec {python} -P -m hpcml.worker {quote(str(paths.root))} {quote(name)}",
+        # -P keeps a user's file called numpy.py or json.py from shadowing the real module.
+        f"{python} -P -m hpcml.worker {quote(str(paths.root))} {quote(name)}",
     ]
 
 
 def head_script(request: Request, paths: RunPaths, body: str, dependency: Sequence[Directive] = ()) -> str:
-    """Write the script of a head job, or of the allocation in which the head lives.
+    """Render the script of a head job, or of the allocation that contains the head.
 
     Parameters
     ----------
     body : str
-        The text of scripts/pbs/head.pbs; its own directives are left out.
+        Text of scripts/pbs/head.pbs; its own directives are dropped.
     dependency : sequence of (str, str)
-        What it has to wait for.
+        Directives for the job that it waits for.
     """
     variables = {
         "HPCML_WORKDIR": request.places.work,
@@ -195,7 +156,7 @@ def head_script(request: Request, paths: RunPaths, body: str, dependency: Sequen
     }
     below = [line for line in body.splitlines() if not line.startswith("#")]
     exports = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
-    # PBS gives a job's output away when the job has ended: what the head says goes to its log at once
+    # PBS delivers the output of a job only after its end; the head's log must be readable before.
     exports.append(f"exec >> {shlex.quote(str(paths.head_log))} 2>&1")
     header = directives(request.head or request.worker, request, paths.run_id, str(paths.job_log("head")))
     return _script(lines([*header, *dependency], request.scheduler), [*exports, *below])
@@ -204,7 +165,8 @@ def head_script(request: Request, paths: RunPaths, body: str, dependency: Sequen
 def _script(header: Sequence[str], body: Sequence[str]) -> str:
     text = [*header, *body]
     for line in text:
-        # the check has refused such values already; a line more would be a directive or a command more
+        # Validation has already rejected such values. This guards against an injected directive or
+        # command.
         if not line.isprintable():
             raise ValueError(f"not a line of a script: {line!r}")
     return "\n".join(["#!/bin/bash", *text, ""])

@@ -1,6 +1,7 @@
-"""The ledger: which batch jobs a run has submitted, written before and after each submission.
+"""Record the batch jobs of a run in a ledger, before and after each submission.
 
-One JSON object a line, appended and synced. What a head that was killed has left in the queue is read from it.
+The file has one JSON object per line, appended and synced. After a crash of the head it shows which
+jobs may still be queued.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from typing import Any
 
 
 class Ledger:
-    """Appends to a ledger.
+    """Append-only writer of a ledger.
 
     Parameters
     ----------
     path : Path
-        The file; made when the first line is written.
+        The file, created when the first line is written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,17 +30,18 @@ class Ledger:
         self._lock = threading.Lock()
 
     def note(self, event: str, job: str, **facts: Any) -> None:
-        """Append a line and wait until it is on the disk.
+        """Append a line and sync it to disk.
 
-        A line about a submission, and each about the head's job, also has what it takes to ask for it later: ``name``,
-        ``scheduler`` and ``site``.
+        A line about a submission, and each line about the head job, also has the fields needed to
+        query the job later: ``name``, ``scheduler`` and ``site``.
 
         Parameters
         ----------
         event : str
-            ``submitting``, ``submitted`` with the ``id``, ``refused``, ``ended``.
+            ``submitting``, ``submitted`` with the ``id``, ``refused`` or ``ended``. Before the head
+            job is submitted, ``host`` and ``pid`` identify the process that submits it.
         job : str
-            The job's name in the run.
+            Name of the job in the run.
         """
         line = json.dumps({"time": time.time(), "event": event, "job": job, **facts}) + "\n"
         with self._lock:
@@ -51,21 +53,23 @@ class Ledger:
                 os.close(descriptor)
 
 
-# The name of the head's job among those of a run; the others are worker jobs.
+# Name of the head job among the jobs of a run; all others are worker jobs.
 HEAD = "head"
 
 
 @dataclass
 class Left:
-    """What a ledger says may still be in the queue."""
+    """Jobs that may still be in the queue, according to a ledger."""
 
-    # the id of the job in which the head is or was; None: it is in none, or not known to be
+    # Id of the job that contains the head; None if the head is not known to be in a job.
     head: str | None = None
-    # ids by the jobs' names
+    # Last line about a submission of the head job, if its result is unknown.
+    head_asked: dict[str, Any] | None = None
+    # Job ids by the names of the jobs.
     jobs: dict[str, str] = field(default_factory=dict)
-    # submissions of which it is not known whether the scheduler took them
+    # Names of jobs that may or may not have been submitted.
     unanswered: set[str] = field(default_factory=set)
-    # the name that all batch jobs of the run have, and what scheduler() needs to speak to the one that has them
+    # Name that all batch jobs of the run share, and the arguments to build their scheduler.
     batch_name: str = ""
     scheduler: str = ""
     site: dict[str, Any] = field(default_factory=dict)
@@ -76,7 +80,7 @@ class Left:
 
 
 def read(path: Path) -> Left:
-    """Read a ledger; a line that was not finished is left out."""
+    """Read a ledger, skipping incomplete lines."""
     left = Left()
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -91,9 +95,10 @@ def read(path: Path) -> Left:
 def _add(entry: dict[str, Any], left: Left) -> None:
     job, event = entry["job"], entry["event"]
     if job == HEAD:
+        left.scheduler, left.site = entry["scheduler"], entry["site"]
+        left.head_asked = entry if event == "submitting" else None
         if event == "submitted":
             left.head = entry["id"]
-        left.scheduler, left.site = entry["scheduler"], entry["site"]
         return
     if event == "submitting":
         left.batch_name, left.scheduler, left.site = entry["name"], entry["scheduler"], entry["site"]

@@ -1,4 +1,4 @@
-"""Requests: what a run asks of a scheduler, with nothing left open."""
+"""A fully resolved request for batch jobs."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 
 from hpcml.site import Queue, Site
 
-# Where rules come from that are no site's.
+# Sources of rules that do not come from a site.
 PBS_NOTATION = "PBS's notation, pbs_resources(7B)"
-OWN_RULE = "how hpcml runs workers"
+OWN_RULE = "hpcml"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One batch job. Amounts are those of each of its nodes; sizes are bytes, times seconds.
+    """One batch job. Amounts are per node; sizes are in bytes, times in seconds.
 
     Parameters
     ----------
     key : str
-        The config group that describes it: cluster or head.
+        Config group that describes the job: cluster or head.
     queue : str or None
-        None: the job names none.
+        None if the job does not name a queue.
     limits : Queue
-        What the site says of the queue.
+        Limits of the queue at this site.
     storage : tuple of str
-        File systems that the job names.
+        File systems that the job requests.
     extra : tuple of str
-        The user's own directives.
+        Directives added by the user.
     """
 
     key: str
@@ -51,7 +51,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Environment:
-    """What a job's script does before Python starts, and which Python that is."""
+    """Setup of a job's shell before Python starts, and the Python interpreter to use."""
 
     script: str | None
     modules: tuple[str, ...]
@@ -62,50 +62,51 @@ class Environment:
 
 @dataclass(frozen=True)
 class Places:
-    """What the jobs of a run must be able to see: what it is, and its path."""
+    """Paths that all jobs of a run must be able to read."""
 
-    # the working directory, which workers import the user's modules from
+    # Working directory, from which workers import the user's modules.
     work: str
-    # the interpreter that runs hpcml, and the root of its environment
+    # Interpreter that runs hpcml, and the root of its environment.
     python: str
     prefix: str
-    # where run directories go
+    # Parent of the run directories.
     scratch: str
     data: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Request:
-    """All that a run asks of a scheduler.
+    """A run's complete request to a scheduler.
 
     Parameters
     ----------
     jobs : int
-        How many worker jobs.
+        Number of worker jobs.
     head : Job or None
-        None: the head lives in the process that is started, or in the allocation.
+        Head job; None if the head runs in this process or in the allocation.
     here : bool
-        The head lives in the process that is started.
+        Whether the head runs in this process.
     own_head : Job or None
-        The job which that process is in, as far as the request says; it is paid for.
+        Expected size of the job that contains this process, to include it in the cost.
     memory_limit : int
-        Dask's, of each worker, in bytes.
+        Dask's memory limit of each worker, in bytes.
     least_mem : int
-        The memory of a job with which its workers can live.
+        Smallest memory of a job in which its workers can start.
     local_directory : str or None
-        Where workers spill: a path, or a variable of the job; None: the job's temporary directory.
+        Spill directory of the workers, which may contain a variable of the job. None for the job's
+        temporary directory.
     min_workers : int
-        How many workers must have come before the workload begins.
+        Number of workers to wait for before the workload starts.
     start_timeout : int
-        How long the workers of a running job may take to come, in seconds.
-    replacements : int
-        How many lost worker jobs are replaced.
-    hold : int or None
-        After how long idle jobs are deleted, in seconds; None: never.
+        Seconds that the workers of a running job may take to register.
+    max_restarts : int
+        Maximum number of lost worker jobs to replace.
+    idle_timeout : int or None
+        Seconds after which idle jobs are deleted; None for never.
     max_cost : float or None
-        No more worker jobs are submitted than can be paid with this, in the site's unit.
+        Budget for worker jobs, in the site's unit.
     needs : mapping of str to str
-        Each file system that the jobs must name, and what lies on it.
+        File systems that the jobs must request, each with a path that lies on it.
     """
 
     site: Site
@@ -126,8 +127,8 @@ class Request:
     strict: bool
     min_workers: int
     start_timeout: int
-    replacements: int
-    hold: int | None
+    max_restarts: int
+    idle_timeout: int | None
     max_cost: float | None
     encrypted: bool
 
@@ -138,19 +139,19 @@ class Request:
 
     @property
     def storages(self) -> dict[str, tuple[str, ...]]:
-        """What the jobs name as storage, by key; the head's only where it is another."""
+        """Storage of the jobs by config group; the head's is included only if it differs."""
         own = self.head is not None and self.head.storage != self.worker.storage
         return {job.key: job.storage for job in (self.all_jobs if own else [self.worker])}
 
     def queue_of(self, job: Job) -> str:
-        """Name the queue that a job will be in, for messages."""
+        """Return a name for the queue of a job, for messages."""
         known = (name for name, queue in self.site.queues.items() if queue is job.limits)
         return job.queue or next(known, self.site.name)
 
     @property
     def first_jobs(self) -> int:
-        """How many worker jobs are submitted at first: all, or if more follow the work, those of the quorum."""
-        return self.jobs if self.hold is None else min(self.jobs, -(-self.min_workers // self.workers_per_job))
+        """Number of worker jobs to submit first: all, or if adaptive those of the quorum."""
+        return self.jobs if self.idle_timeout is None else min(self.jobs, -(-self.min_workers // self.workers_per_job))
 
     @property
     def workers(self) -> int:

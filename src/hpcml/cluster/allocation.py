@@ -1,6 +1,7 @@
-"""A cluster inside one batch job of several nodes: the head on the first, workers on all of them.
+"""Run head and workers in one batch job: the head on its first node, workers on every node.
 
-``pbsdsh``, on Slurm ``srun``, starts them: one command for each node, so that each can be watched and started again.
+The batch system's own launcher starts the workers, once per node, so that each node is monitored
+and restarted by itself.
 """
 
 from __future__ import annotations
@@ -13,43 +14,42 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from distributed import Scheduler
 from distributed.deploy.spec import SpecCluster
 
+from hpcml.background import looking
+from hpcml.batch.current_job import CurrentJob, find_current_job
 from hpcml.batch.directives import workers_script
-from hpcml.batch.ownjob import OwnJob, own_job
 from hpcml.batch.request import Request
-from hpcml.cluster.background import looking
 from hpcml.cluster.handle import Cluster
 from hpcml.cluster.head import JobCluster, opened
+from hpcml.cluster.setbacks import AT_ONCE, Setbacks
 from hpcml.errors import ClusterStartError, ConfigError
 from hpcml.files import tail, write_text
 from hpcml.runs import RunPaths
 
 log = logging.getLogger(__name__)
 
-# How long workers have to end when they are told to, in seconds, before they are killed.
+# Seconds that workers have to exit after SIGTERM before they are killed.
 _END = 6
-
-# What a job's script knows of its node, and what pbsdsh does not hand on.
-_OF_THE_JOB = ("TMPDIR", "PBS_JOBFS", "PBS_JOBID", "PBS_NODEFILE", "PBS_NCPUS")
 
 
 @dataclass
 class Node:
-    """The workers of one node. Times are of time.monotonic."""
+    """The workers of one node; times are from ``time.monotonic``."""
 
     name: str
     host: str
     command: Sequence[str]
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
-    # over all starts
+    # Seconds over all starts.
     seconds: float = 0.0
     end: str = "not started"
+    setbacks: Setbacks = field(default_factory=Setbacks)
 
     @property
     def alive(self) -> bool:
@@ -57,17 +57,17 @@ class Node:
 
 
 class Nodes:
-    """Starts the workers of each node, starts them again if they end, and ends them all.
+    """Start the workers of each node, restart them if they exit, and stop them at the end.
 
     Parameters
     ----------
-    job : OwnJob
-        The job whose nodes they are.
+    job : CurrentJob
+        The batch job that the nodes belong to.
     """
 
-    def __init__(self, request: Request, paths: RunPaths, job: OwnJob) -> None:
+    def __init__(self, request: Request, paths: RunPaths, job: CurrentJob) -> None:
         self.request, self.paths, self._job = request, paths, job
-        self._again = request.replacements
+        self._again = request.max_restarts
         paths.jobs.mkdir(mode=0o700, exist_ok=True)
         every = hosts_of(job)
         self.all = [
@@ -83,9 +83,9 @@ class Nodes:
 
     def _command(self, number: int, host: str, every: Sequence[str]) -> list[str]:
         script = self.paths.job_script(f"node-{number}")
-        variables = {name: os.environ[name] for name in _OF_THE_JOB if name in os.environ}
+        variables = {name: os.environ[name] for name in self._job.batch.node_variables if name in os.environ}
         write_text(script, workers_script(self.request, self.paths, f"node-{number}", variables))
-        # a login shell, as PBS gives to a job's script: modules come with it
+        # PBS runs a job script in a login shell, which is where modules are defined.
         shell = ["/bin/bash", "-l", str(script)]
         return [*self._job.batch.on_node(every.index(host), host, self.request.worker.ncpus), *shell]
 
@@ -101,46 +101,62 @@ class Nodes:
         node.started, node.end = time.monotonic(), "running"
 
     def look(self, again: bool = True) -> None:
-        """Note which have ended, and start them again, as often as cluster.replacements allows.
+        """Check every node and restart workers that exited.
+
+        There are at most ``cluster.max_restarts`` restarts, with a growing delay after repeated
+        failures.
 
         Parameters
         ----------
         again : bool
-            False: only note.
+            Restart workers; if False, only note which exited.
         """
         for node in self.all:
             if node.alive or node.process is None:
                 continue
             if node.end == "running":
-                node.seconds += time.monotonic() - node.started
-                node.end = f"its workers ended with exit code {node.process.returncode}"
-                log.warning("%s (%s): %s", node.name, node.host, node.end)
-            if again and self._again:
+                self._note_end(node, node.process.returncode)
+            if again and self._again and not node.setbacks.wait(time.monotonic()):
                 self._again -= 1
                 self._start(node)
 
-    @property
-    def hopeless(self) -> bool:
-        return not any(node.alive for node in self.all)
+    def _note_end(self, node: Node, code: int) -> None:
+        now = time.monotonic()
+        node.seconds += now - node.started
+        node.end = f"its workers ended with exit code {code}"
+        log.warning("%s", self._told(node))
+        if now - node.started > AT_ONCE:
+            node.setbacks.end()
+        else:
+            node.setbacks.add([node.host], now)
+
+    def _told(self, node: Node) -> str:
+        said = [line.strip() for line in tail(self.paths.job_log(node.name), 1)[1:]]
+        output = f"; the last line of its output ({self.paths.job_log(node.name)}): {said[0]}" if said else ""
+        return f"{node.name} ({node.host}): {node.end}{output}"
+
+    def hopeless(self, again: bool = True) -> bool:
+        """Return whether all workers have exited and none will be restarted."""
+        return not any(node.alive for node in self.all) and not (again and self._again)
 
     @property
     def core_s(self) -> float:
-        """Core-seconds that the nodes have had so far; all of the job's, as they are paid for."""
+        """Core-seconds used so far, counting all cores of the job, since all are charged."""
         return sum(self._seconds(node) for node in self.all) * self.request.worker.ncpus
 
     def _seconds(self, node: Node) -> float:
         return node.seconds + (time.monotonic() - node.started if node.end == "running" else 0.0)
 
     def last_words(self) -> list[str]:
-        """Say how those have ended that nobody has ended."""
-        return [f"{node.name} ({node.host}): {node.end}" for node in self.all if node.end.startswith("its workers")]
+        """Return the exit reasons of nodes, except those that hpcml stopped."""
+        return [self._told(node) for node in self.all if node.end.startswith("its workers")]
 
     def tails(self) -> list[str]:
-        """Give the ends of the nodes' logs."""
+        """Return the last lines of each node's log."""
         return [line for node in self.all for line in tail(self.paths.job_log(node.name), 6)]
 
     def summary(self) -> list[dict[str, Any]]:
-        """Say of each node what became of it, for the record."""
+        """Return one entry per node for the record: host, seconds and exit reason."""
         return [
             {
                 "job": node.name,
@@ -153,7 +169,7 @@ class Nodes:
         ]
 
     def close(self) -> list[str]:
-        """End the workers; what is left ends with the job."""
+        """Stop the workers; the batch system ends any other process with the job."""
         running = [node for node in self.all if node.alive]
         for node in running:
             assert node.process is not None
@@ -171,17 +187,17 @@ class Nodes:
         return []
 
 
-def hosts_of(job: OwnJob) -> tuple[str, ...]:
-    """List the lines of the job's node file, the first node first.
+def hosts_of(job: CurrentJob) -> tuple[str, ...]:
+    """Return the lines of the job's node file, the first node first.
 
     Raises
     ------
     ClusterStartError
-        If the job does not say what nodes it has.
+        If the job does not list its nodes.
     """
     found = job.batch.node_lines()
     if not found:
-        raise ClusterStartError(f"job {job.id} does not say which nodes it has: neither $PBS_NODEFILE nor Slurm does")
+        raise ClusterStartError(f"job {job.id} does not say which nodes it has")
     return found
 
 
@@ -191,16 +207,16 @@ def open_allocation(
     paths: RunPaths,
     say: Callable[[str], None],
 ) -> Iterator[Cluster]:
-    """Start workers on every node of the job that this process is in, wait for a quorum, and end them whatever happens.
+    """Start workers on every node of the current job, wait for a quorum, and stop them at the end.
 
     Raises
     ------
     ConfigError
-        If this process is in no batch job, or in one of another size.
+        If this process is not in a batch job, or the job has another number of nodes.
     ClusterStartError
-        If no workers come; says why.
+        If too few workers register; the message includes the reason.
     """
-    job = own_job(request.site)
+    job = find_current_job(request.site)
     if job is None:
         raise ConfigError(
             "cluster=allocation: head and workers live in one batch job, and this process is in none",
@@ -224,8 +240,9 @@ def _await_quorum(cluster: JobCluster, nodes: Nodes, say: Callable[[str], None])
     request, deadline = nodes.request, time.monotonic() + nodes.request.start_timeout
     while (there := len(cluster.scheduler.workers)) < request.min_workers:
         nodes.look(again=False)
-        if nodes.hopeless or time.monotonic() > deadline:
-            waited = "" if nodes.hopeless else f" within cluster.start_timeout={request.start_timeout} seconds"
+        if nodes.hopeless(again=False) or time.monotonic() > deadline:
+            limit = f" within cluster.start_timeout={request.start_timeout} seconds"
+            waited = "" if nodes.hopeless(again=False) else limit
             raise ClusterStartError(
                 f"{there} of {request.workers} workers came{waited}, cluster.min_workers={request.min_workers}",
                 *nodes.last_words(),
@@ -239,10 +256,11 @@ def _await_quorum(cluster: JobCluster, nodes: Nodes, say: Callable[[str], None])
 def _watching(cluster: JobCluster, nodes: Nodes) -> AbstractContextManager[None]:
     def look() -> bool:
         nodes.look()
-        if nodes.hopeless:
-            cluster.gave_up = "the workers of all nodes have ended, and cluster.replacements are used up"
+        hopeless = nodes.hopeless()
+        if hopeless:
+            cluster.gave_up = "the workers of all nodes have ended, and cluster.max_restarts are used up"
             log.error("%s", cluster.gave_up)
             cluster.client.close()
-        return nodes.hopeless
+        return hopeless
 
     return looking("nodes", look, 1.0)

@@ -1,4 +1,4 @@
-"""A Dask cluster that runs already, found by its scheduler file: used, and left as it was."""
+"""Use a running Dask cluster, found by its scheduler file, and leave it running."""
 
 from __future__ import annotations
 
@@ -15,49 +15,46 @@ from typing import Any
 from distributed import Security
 
 from hpcml import interrupt
+from hpcml.background import looking, wait_until
 from hpcml.client import Client
-from hpcml.cluster.background import looking
 from hpcml.cluster.handle import Cluster, Size
 from hpcml.cluster.workerjob import versions
 from hpcml.errors import ClusterStartError, ConfigError
 from hpcml.runs import RunPaths
 from hpcml.spec import AttachSpec
+from hpcml.upstream.distributed import remote_compute_seconds, run_on_workers
 
 log = logging.getLogger(__name__)
 
-# How long scheduler and workers of somebody else's may take to answer, in seconds.
+# Timeouts for a scheduler and workers that hpcml did not start, in seconds.
 _CONNECT, _CLOSE, _ANSWER = "20s", 5, 60
 
 
 class AttachedCluster(Cluster):
-    """A cluster of somebody's."""
+    """A Dask cluster that hpcml did not start."""
 
-    # what its tasks had taken before the run, in seconds
+    # Compute time of the scheduler's tasks before the run, in seconds.
     busy_before = 0.0
 
     def measure(self) -> None:
-        """Ask the scheduler how long tasks have run; the cores were the run's as long as it was there."""
+        """Update the core-seconds; all cores count as allocated since the connection."""
         self.core_s_allocated = (time.monotonic() - self.started) * self.size.workers * self.size.threads
-
-        def busy(dask_scheduler: Any) -> float:
-            prefixes = list(dask_scheduler.task_prefixes.values())
-            return float(sum(prefix.all_durations.get("compute", 0.0) for prefix in prefixes))
-
-        with contextlib.suppress(Exception):  # it may be gone; the run has its results
-            found = self.client.sync(self.client._run_on_scheduler, busy, callback_timeout=_CLOSE)
-            self.core_s_busy = found - self.busy_before
+        # The scheduler may be gone, and the run already has its results.
+        with contextlib.suppress(Exception):
+            self.core_s_busy = remote_compute_seconds(self.client, _CLOSE) - self.busy_before
 
 
 @contextlib.contextmanager
 def open_attached(spec: AttachSpec, paths: RunPaths, say: Callable[[str], None]) -> Iterator[Cluster]:
-    """Connect to a running scheduler and wait for enough workers; disconnect at the end.
+    """Connect to a running scheduler, wait for enough workers, and disconnect at the end.
 
     Raises
     ------
     ConfigError
-        If there is no such scheduler file, or it is none.
+        If the scheduler file does not exist or is not a scheduler file.
     ClusterStartError
-        If the scheduler does not answer, its workers do not come, or they are not like the head.
+        If the scheduler does not answer, too few workers register, or their packages differ from
+        those of the head.
     """
     address = _address(Path(spec.scheduler_file).expanduser())
     security = None
@@ -106,34 +103,37 @@ def _address(file: Path) -> str:
 
 
 def _await_workers(client: Client, spec: AttachSpec) -> Mapping[str, Any]:
-    deadline = time.monotonic() + spec.start_timeout
-    while True:
-        workers: Mapping[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
-        if len(workers) >= spec.min_workers:
-            return workers
-        if time.monotonic() > deadline:
-            raise ClusterStartError(
-                f"{len(workers)} of cluster.min_workers={spec.min_workers} workers were there within "
-                f"cluster.start_timeout={spec.start_timeout} seconds",
-                "start more, or ask for fewer",
-            )
-        time.sleep(0.2)
+    workers: Mapping[str, Any] = {}
+
+    def enough() -> bool:
+        nonlocal workers
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        return len(workers) >= spec.min_workers
+
+    if not wait_until(enough, spec.start_timeout, 0.2):
+        raise ClusterStartError(
+            f"{len(workers)} of cluster.min_workers={spec.min_workers} workers were there within "
+            f"cluster.start_timeout={spec.start_timeout} seconds",
+            "start more, or ask for fewer",
+        )
+    return workers
 
 
 def _check_workers(client: Client) -> None:
-    """Have the workers import what the head imports, and compare what they exchange pickles of."""
+    """Check that the workers can import hpcml and have the package versions of the head."""
     work = str(Path.cwd())
 
     def look() -> dict[str, str]:
         import hpcml.cluster.workerjob
 
-        if work not in sys.path and os.path.isdir(work):  # noqa: PTH112  # pickled: as little as can be
+        # The function is pickled, so it imports as little as possible.
+        if work not in sys.path and os.path.isdir(work):  # noqa: PTH112
             sys.path.append(work)
         return hpcml.cluster.workerjob.versions()
 
     here = versions()
     try:
-        answers = client.sync(client._run, look, on_error="return", callback_timeout=_ANSWER)
+        answers = run_on_workers(client, look, _ANSWER)
     except TimeoutError as error:
         raise ClusterStartError(
             f"not all workers answered within {_ANSWER} seconds", "are they computing for somebody else?"
@@ -154,7 +154,7 @@ def _check_workers(client: Client) -> None:
 
 
 def _watch(cluster: AttachedCluster, spec: AttachSpec) -> Callable[[], bool]:
-    """Give the run up when there have been no workers for as long as they may take to come."""
+    """Return a check that ends the run after ``start_timeout`` seconds without workers."""
     since: list[float] = []
 
     def look() -> bool:

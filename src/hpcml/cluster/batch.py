@@ -1,4 +1,4 @@
-"""A cluster of worker jobs: submit them, wait for a quorum, watch over them, delete them whatever happens."""
+"""Run workers in batch jobs: submit the jobs, wait for a quorum, monitor and delete them."""
 
 from __future__ import annotations
 
@@ -11,37 +11,36 @@ import dask
 from distributed.deploy.spec import SpecCluster
 
 from hpcml.batch.request import Request
-from hpcml.batch.scheduler import scheduler as batch_scheduler
+from hpcml.batch.schedulers import scheduler_of
 from hpcml.cluster import jobqueue
 from hpcml.cluster.handle import Cluster
 from hpcml.cluster.head import JobCluster, opened
 from hpcml.cluster.jobs import Jobs
 from hpcml.cluster.supervisor import Supervisor
 from hpcml.errors import ClusterStartError
-from hpcml.files import tail
 from hpcml.runs import RunPaths
 
-# Seconds between two words to the user while jobs wait in the queue.
+# Seconds between progress messages while jobs wait in the queue.
 _PATIENCE = 600
 
 
 @contextlib.contextmanager
 def open_batch(request: Request, paths: RunPaths, ends: float | None, say: Callable[[str], None]) -> Iterator[Cluster]:
-    """Submit worker jobs, wait for a quorum of workers, and delete the jobs whatever happens.
+    """Submit worker jobs, wait for a quorum of workers, and delete the jobs at the end.
 
     Parameters
     ----------
     ends : float or None
-        When the job that the head is in ends, in seconds since the epoch.
+        When the head's job ends, in seconds since the epoch.
     say : callable
-        Tells the user what is being waited for.
+        Reports progress to the user.
 
     Raises
     ------
     ClusterStartError
-        If no workers can come; says why.
+        If no worker can start; the message includes the reason.
     """
-    jobs = Jobs(request, paths, batch_scheduler(request.site, request.scheduler), ends)
+    jobs = Jobs(request, paths, scheduler_of(request.site, request.scheduler), ends)
 
     def start(**kwargs: Any) -> SpecCluster:
         return jobqueue.cluster(jobs, **kwargs)
@@ -83,14 +82,16 @@ def _count(jobs: Jobs) -> str:
 
 
 def _states(jobs: Jobs) -> list[str]:
-    return [f"worker job {job}" for job in list(jobs.all.values())[:10] if job.id]
+    return [f"worker job {jobs.told(job)}" for job in list(jobs.all.values())[:10] if job.id]
 
 
 def _nobody_came(jobs: Jobs) -> ClusterStartError:
-    """Explain with the scheduler's and the job's own words why no worker came."""
-    last = list(jobs.all.values())[-1]
+    """Build the error for a missed quorum from the output of the scheduler and the last job."""
     hints = _states(jobs)
-    hints += tail(jobs.paths.job_log(last.name))
-    if last.end is not None and last.end.remedy:
-        hints.append(last.end.remedy)
-    return ClusterStartError("no worker job has brought a worker, and no more are submitted", *hints)
+    for last in list(jobs.all.values())[-1:]:
+        hints += jobs.output(last)
+        if last.end is not None and last.end.remedy:
+            hints.append(last.end.remedy)
+    if not jobs.all:
+        return ClusterStartError("no worker job was submitted: Dask created none; the log says why")
+    return ClusterStartError("no worker registered, and no more worker jobs are submitted", *hints)

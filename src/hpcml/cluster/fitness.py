@@ -1,4 +1,4 @@
-"""What is known of each worker of a job: what it is."""
+"""Check that each worker has the requested threads and memory, and report its properties."""
 
 from __future__ import annotations
 
@@ -12,59 +12,65 @@ import psutil
 from distributed import Status, WorkerPlugin
 
 from hpcml.spec import THREAD_VARIABLES
+from hpcml.upstream import distributed as upstream
 
-# The topic of Dask's events in which workers say what they are.
+# The topic of Dask's events under which workers report their properties.
 FACTS = "hpcml-worker"
 
-# For how many seconds the head may be silent before its workers take it for dead. Dask's own limit is 30, and cannot be
-# set below 11; so long they would compute for nobody.
+# Seconds without an acknowledgement after which a worker considers the head dead. Dask's own limit
+# is 30 and cannot be set below 11; until then the worker would compute for nothing.
 _SILENCE = 5
 
 
 def _age() -> float:
-    """Tell for how many seconds this process's job has run: a batch job is a session of its own."""
+    """Return how long this process's batch job has run, in seconds; a batch job is one session."""
     try:
         began = psutil.Process(os.getsid(0)).create_time()
-    except (psutil.Error, OSError):  # where the job's processes are counted anew
+    except (psutil.Error, OSError):
+        # In a separate PID namespace, the session leader may not be visible.
         began = psutil.Process().create_time()
     return time.time() - began
 
 
 def _expect_answers(connection: socket.socket) -> None:
-    """Have the kernel close a connection on which nothing is acknowledged any more: a host that died says nothing."""
+    """Make the kernel close a connection without acknowledgements, as a dead host sends none."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * _SILENCE)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _SILENCE)
 
 
-class Fitness(WorkerPlugin):  # type: ignore[misc]  # likewise
-    """Makes sure on each worker that it is what was asked for, and tells the head what it is."""
+class Fitness(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
+    """Check each worker against the request and report its properties to the head."""
 
     def __init__(self, threads: int, memory_limit: int) -> None:
         self.threads, self.memory_limit = threads, memory_limit
 
     def setup(self, worker: Any) -> None:
-        """Compare; called by Dask on each new worker, which ends if this raises."""
+        """Check the worker; Dask calls this on each new worker, which closes if this raises."""
         pinned = {name: os.environ.get(name) for name in THREAD_VARIABLES}
         facts = {
             "name": str(worker.name),
             "host": socket.gethostname(),
             "threads": worker.state.nthreads,
-            "memory_limit": worker.memory_manager.memory_limit,
+            "memory_limit": upstream.memory_limit(worker),
             "spill": worker.local_directory,
             "thread_variables": sorted(set(pinned.values()), key=str),
         }
         wrong = [f"{name}={value}" for name, value in pinned.items() if value != str(self.threads)]
         if facts["threads"] != self.threads or facts["memory_limit"] != self.memory_limit or wrong:
-            raise RuntimeError(f"worker {worker.name} is not what was asked for: {facts} {' '.join(wrong)}")
+            raise RuntimeError(f"worker {worker.name} differs from the request: {facts} {' '.join(wrong)}")
 
         def registered() -> None:
-            if worker.status is not Status.running:  # what a worker says before it is registered is lost
+            # Events that a worker logs before it is registered are lost.
+            if worker.status is not Status.running:
                 worker.loop.call_later(0.05, registered)
                 return
             worker.log_event(FACTS, {**facts, "age": round(_age(), 1)})
-            with contextlib.suppress(AttributeError, OSError):  # not this kind of socket: then Dask's own limits hold
-                _expect_answers(worker.batched_stream.comm.stream.socket)
+            connection = upstream.connection_to_scheduler(worker)
+            # Not every system has these options; Dask's own limits apply there.
+            with contextlib.suppress(AttributeError, OSError):
+                if connection is not None:
+                    _expect_answers(connection)
 
         worker.loop.call_later(0.05, registered)

@@ -1,23 +1,26 @@
-"""A running cluster, of whatever kind: its client, its size, its load and what it has cost."""
+"""A handle for a running cluster of any kind: its client, size, load and cost."""
 
 from __future__ import annotations
 
 import os
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from distributed import Client, WorkerPlugin
 
+from hpcml.batch.current_job import in_job
 from hpcml.cluster.tally import Tally
 from hpcml.runs import RunPaths
 from hpcml.units import format_size
+from hpcml.upstream.distributed import compute_seconds
 
 
 @dataclass(frozen=True)
 class Size:
-    """A local cluster's size: worker processes, threads of each, bytes of each."""
+    """The size of a cluster: worker processes, and the threads and bytes of each."""
 
     workers: int
     threads: int
@@ -30,7 +33,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Load:
-    """What the workers hold at a moment, in bytes."""
+    """The number of workers at a moment, the memory that they use, and their limit, in bytes."""
 
     workers: int
     memory: int
@@ -42,7 +45,7 @@ class Cluster:
     """A running cluster."""
 
     client: Client
-    # in this process; None: it is in another
+    # The scheduler if it runs in this process, otherwise None.
     scheduler: Any
     size: Size
     dashboard: str
@@ -52,17 +55,21 @@ class Cluster:
     # Measured when the cluster closes.
     core_s_allocated: float = 0.0
     core_s_busy: float = 0.0
-    # why no workers are left, and none will come
+    # Why no workers are left and none will start.
     gave_up: str | None = None
-    # that is, because the head's own job ends soon
+    # Whether the reason is that the head's own job ends soon.
     out_of_time: bool = False
+    # Whether the head is in a batch job.
+    in_job: bool = field(default_factory=in_job)
+    # Ids of worker jobs that were still in the queue when the cluster was closed.
+    left: Sequence[str] = ()
 
     def count(self) -> None:
-        """Count from now on what each worker does."""
+        """Start counting the tasks of each worker."""
         self.scheduler.add_plugin(self.tally, name="hpcml-tally")
 
     def first_error(self) -> str:
-        """Say what went wrong first: the first error in the workers' logs, for later ones mostly follow from it."""
+        """Return the first error in the workers' logs; later errors mostly follow from it."""
         for path in sorted(self.paths.worker_logs.iterdir()):
             for line in path.read_text(errors="replace").splitlines():
                 if re.match(r"[\w.]+(Error|Exception): ", line):
@@ -70,11 +77,11 @@ class Cluster:
         return "there is no error in their logs"
 
     def last_words(self) -> list[str]:
-        """Say how those have ended who brought workers, if nobody has ended them."""
+        """Return the exit reasons of worker jobs or nodes that hpcml did not stop."""
         return []
 
     def load(self) -> Load:
-        """Ask the scheduler for workers and their memory."""
+        """Return the number of workers and their memory, as the scheduler reports them."""
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         return Load(
             len(workers),
@@ -83,24 +90,23 @@ class Cluster:
         )
 
     def job_summary(self) -> list[dict[str, Any]]:
-        """Say of each batch job of the cluster what it did; a local cluster has none."""
+        """Return one entry per batch job of the cluster; a local cluster has none."""
         return []
 
     def measure(self) -> None:
-        """Count the core time so far."""
+        """Update the allocated and the busy core-seconds."""
         self.core_s_allocated = (time.monotonic() - self.started) * self.size.workers * self.size.threads
-        prefixes = list(self.scheduler.task_prefixes.values())
-        self.core_s_busy = float(sum(prefix.all_durations.get("compute", 0.0) for prefix in prefixes))
+        self.core_s_busy = compute_seconds(self.scheduler)
 
 
 class LogToFile(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
-    """Send what a worker prints, its libraries' warnings included, to a file instead of the user's terminal."""
+    """Redirect a worker's output, including warnings of libraries, from the terminal to a file."""
 
     def __init__(self, paths: RunPaths) -> None:
         self.paths = paths
 
     def setup(self, worker: Any) -> None:
-        """Redirect the worker process's output; called by Dask on each new worker."""
+        """Redirect the output of the worker process; Dask calls this on each new worker."""
         path = self.paths.worker_log(str(worker.name))
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(descriptor, 1)

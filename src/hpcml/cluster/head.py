@@ -1,4 +1,4 @@
-"""The head of workers on other hosts: Dask's scheduler and client, closed to strangers, and closed whatever happens."""
+"""Start the Dask scheduler and client for workers on other hosts, over TLS, and close them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CLOSE_TIMEOUT = 5
 
 
 def bringer(worker: str) -> str:
-    """Name who brought a worker, by the worker's name.
+    """Return the worker job or node of a worker, by the worker's name.
 
     >>> bringer("job-3-0")
     'job-3'
@@ -37,52 +37,52 @@ def bringer(worker: str) -> str:
 
 
 class Crew(Protocol):
-    """Those who bring the workers: worker jobs, or the nodes of an allocation."""
+    """The worker jobs of a run, or the nodes of an allocation."""
 
     @property
     def core_s(self) -> float:
-        """Core-seconds that they have had so far."""
+        """Core-seconds used so far."""
         ...
 
     def last_words(self) -> list[str]:
-        """Say how those have ended that nobody has ended."""
+        """Return the exit reasons of jobs or nodes that hpcml did not stop."""
         ...
 
     def summary(self) -> list[dict[str, Any]]:
-        """Say of each, by name as ``job``, what became of it; for the record."""
+        """Return one entry per job or node for the record, with its name as ``job``."""
         ...
 
     def close(self) -> list[str]:
-        """End them all; give those that are still there."""
+        """Stop all jobs or nodes and return the ids of those that are still there."""
         ...
 
 
 @dataclass
 class JobCluster(Cluster):
-    """A running cluster of workers in batch jobs. A worker is called after who brought it: job-3-0."""
+    """A running cluster with workers in batch jobs; worker ``job-3-0`` belongs to ``job-3``."""
 
     crew: Crew | None = None
-    # what the workers have said they are; collected when the cluster closes
+    # Properties that the workers reported; collected when the cluster closes.
     facts: list[dict[str, Any]] = field(default_factory=list)
 
     def first_error(self) -> str:
-        """Say how the last worker jobs ended, or what the workers' logs say."""
+        """Return the exit reasons of the last worker jobs, or the first error in worker logs."""
         return "; ".join(self.last_words()) or super().first_error()
 
     def last_words(self) -> list[str]:
-        """Say how the last worker jobs ended."""
+        """Return the exit reasons of the last worker jobs."""
         assert self.crew is not None
         return self.crew.last_words()[-3:]
 
     def measure(self) -> None:
-        """Count the core time so far: from when a job ran until it ended."""
+        """Update the core-seconds; a job counts from its start to its end."""
         assert self.crew is not None
         super().measure()
         self.facts = [told for _, told in self.scheduler.get_events(FACTS)]
         self.core_s_allocated = self.crew.core_s
 
     def job_summary(self) -> list[dict[str, Any]]:
-        """Say of each worker job what it did, for the record."""
+        """Return one entry per worker job for the record."""
         assert self.crew is not None
         found = self.crew.summary()
         for entry in found:
@@ -103,28 +103,29 @@ def opened(
     start: Callable[..., SpecCluster],
     say: Callable[[str], None],
 ) -> Iterator[tuple[SpecCluster, JobCluster, Callable[[], None]]]:
-    """Start the scheduler and the client, and write the orders for the workers; close all whatever happens.
+    """Start the scheduler and client, write the workers' settings, and close everything at the end.
 
-    Every connection is TLS with certificates made for this run, and the scheduler listens on the site's interface only.
+    Every connection uses TLS with certificates made for this run, and the scheduler listens on the
+    site's interface only.
 
     Parameters
     ----------
     start : callable
-        Makes Dask's cluster of name, security and scheduler_options.
+        Builds Dask's cluster from name, security and scheduler_options.
 
     Yields
     ------
     SpecCluster
-        Dask's.
+        Dask's cluster.
     JobCluster
-        Ours.
+        The handle of hpcml.
     callable
-        Serves the dashboard; to be called once the workers have been asked for.
+        Serves the dashboard; call it once the worker jobs are requested.
 
     Raises
     ------
     ClusterStartError
-        If there is no such interface.
+        If the network interface does not exist.
     """
     try:
         host = address_of(request.site.interface)
@@ -155,7 +156,7 @@ def opened(
                     "protocol": "tls://" if encrypted else "tcp://",
                     "security": security,
                     "port": 0,
-                    "dashboard": False,  # served when the workers have been asked for
+                    "dashboard": False,  # served after worker jobs are requested
                     "dashboard_address": f"{dashboard.LOOPBACK}:0",
                     "http_prefix": prefix,
                     "host": host,
@@ -168,6 +169,8 @@ def opened(
                     interrupt.closing()
                 with interrupt.deferred():
                     left = _close(dask_cluster, crew, parts)
+                for cluster in parts:
+                    cluster.left = left
                 if left:
                     say(f"WARNING: these worker jobs are still in the queue: {' '.join(left)}; try again: hpcml clean")
 
@@ -197,7 +200,7 @@ def opened(
 
 
 def _close(dask_cluster: SpecCluster, crew: Crew, parts: list[JobCluster]) -> list[str]:
-    """End the crew, then the scheduler; give the ids of jobs that are still in the queue."""
+    """Stop the workers, then the scheduler; return the ids of jobs that are still in the queue."""
     left = []
     try:
         for cluster in parts:

@@ -1,4 +1,4 @@
-"""The worker jobs of a run: submitted one after the other, each in the ledger, watched by one batched question."""
+"""Submit the worker jobs of a run one by one, write each to the ledger, and poll all at once."""
 
 from __future__ import annotations
 
@@ -15,55 +15,62 @@ from hpcml import interrupt
 from hpcml.batch.cost import cost_of, price
 from hpcml.batch.directives import worker_script
 from hpcml.batch.ledger import Ledger
-from hpcml.batch.listing import JobStatus
 from hpcml.batch.request import Request
-from hpcml.batch.scheduler import RefusedError, Scheduler, spoken_to
-from hpcml.batch.status import Explanation, explain_exit
-from hpcml.batch.usage import read_kill
-from hpcml.batch.waiting import explain_comment
-from hpcml.files import write_text
+from hpcml.batch.schedulers import to_ledger
+from hpcml.batch.schedulers.base import RefusedError, Scheduler
+from hpcml.batch.schedulers.listing import JobStatus, State
+from hpcml.batch.schedulers.status import Explanation, explain_exit
+from hpcml.batch.schedulers.usage import read_kill
+from hpcml.batch.schedulers.waiting import explain_comment
+from hpcml.files import tail, write_text
 from hpcml.runs import RunPaths
 
 log = logging.getLogger(__name__)
 
-# At most so many submissions a second, and jobs in the queue at a time: a PBS server has other users.
+# Seconds between submissions, and the maximum of jobs that wait in the queue: other users share the
+# PBS server.
 _SPACING, _BACKLOG = 0.2, 50
 
-# How often a submission is tried again when the server does not answer, and how long is waited in between, in seconds.
+# How often a submission is retried if the server does not answer, and the seconds in between.
 _TRIES, _PAUSE = 20, 15
 
-# How long after a submission a server may not know the job yet, in seconds: routing queues.
+# Seconds after submission in which a server may not list the job yet, because of routing queues.
 _UNSEEN = 30
 
-# In how many listings in a row a job must be missing before it is taken for gone.
+# Number of consecutive listings without a job before it is considered gone.
 _SURE = 3
 
-# How long deleted jobs have to leave the queue, and after how long they are deleted again, in seconds; and how long
-# where the head's own job was told to end.
+# Seconds for deleted jobs to leave the queue, the interval at which they are deleted again, and the
+# limit if the head's own job is being terminated.
 _GONE, _AGAIN, _HURRY = 90, 15, 5
 
 
 @dataclass
 class WorkerJob:
-    """One worker job, as far as it is known. Times are of time.monotonic."""
+    """The state of one worker job as far as hpcml knows it; times are from ``time.monotonic``."""
 
     name: str
     id: str | None = None
-    state: str = "not submitted"
+    state: State = State.NOT_SUBMITTED
     submitted: float | None = None
     running: float | None = None
-    # when its first worker came, and what has been heard of its workers
+    # When its first worker registered.
     registered: float | None = None
     ended: float | None = None
     end: Explanation | None = None
+    # It failed at once and still occupies its node, so that no other job is placed there.
+    broken: bool = False
+    # The last line of its output.
+    said: str = ""
     comment: str | None = None
     nodes: tuple[str, ...] = ()
     deleted: bool = False
-    # before its walltime ends: another was submitted in its place; since when it gets no more tasks; it was let go
+    # Before its walltime ends: its replacement was submitted; when it began to drain; it was closed
+    # after draining.
     renewed: bool = False
     draining: float | None = None
     retired: bool = False
-    # how many listings in a row did not have it
+    # The number of consecutive listings without it.
     unseen: int = 0
 
     @property
@@ -71,43 +78,62 @@ class WorkerJob:
         return self.ended is None
 
     @property
+    def usable(self) -> bool:
+        """Whether it has workers or may still start some."""
+        return self.alive and not self.broken
+
+    @property
     def seconds(self) -> float:
-        """How long it has run."""
+        """Seconds from its start to its end, or until now."""
         return 0.0 if self.running is None else (self.ended or time.monotonic()) - self.running
 
     def __str__(self) -> str:
         number = self.id or "not submitted"
         if self.end is not None:
-            return f"{number}: {self.end.sentence}"
-        comment = f": {explain_comment(self.comment).sentence}" if self.comment and self.state != "running" else ""
+            return f"{number}{_on(self)}: {self.end.sentence}"
+        comment = (
+            f": {explain_comment(self.comment).sentence}" if self.comment and self.state is not State.RUNNING else ""
+        )
         return f"{number}: {self.state}{comment}"
 
 
+def _last_line(output: str) -> str:
+    """Return the last line of a job's output, without the summary that Gadi's PBS appends."""
+    own = output.partition("\n=====")[0] if "Resource Usage on " in output else output
+    return next((line.strip() for line in reversed(own.splitlines()) if line.strip()), "")
+
+
+def _on(job: WorkerJob) -> str:
+    return f" on {', '.join(job.nodes)}" if job.nodes else ""
+
+
 def _end_of(job: WorkerJob) -> str:
+    if job.broken and job.end:
+        return job.end.sentence
     if job.alive:
         return "it could not be deleted" if job.deleted else job.state
     if job.retired:
-        return "let go before its walltime ended"
+        return "drained before its walltime ended"
     return "deleted by hpcml" if job.deleted else job.end.sentence if job.end else job.state
 
 
 @dataclass
 class Trouble:
-    """Why no workload can run: the cause, and what to do about it."""
+    """Why no worker job can run, and hints on how to fix it."""
 
     cause: str
     hints: list[str] = field(default_factory=list)
 
 
 class Jobs:
-    """Submits, watches and deletes the worker jobs of a run.
+    """Submit, monitor and delete the worker jobs of a run.
 
     Parameters
     ----------
     batch : Scheduler
-        Who has the jobs.
+        The batch scheduler that runs the jobs.
     ends : float or None
-        When the job that the head is in ends, in seconds since the epoch.
+        When the head's job ends, in seconds since the epoch.
     """
 
     def __init__(self, request: Request, paths: RunPaths, batch: Scheduler, ends: float | None = None) -> None:
@@ -124,7 +150,7 @@ class Jobs:
         paths.jobs.mkdir(mode=0o700, exist_ok=True)
 
     def new_name(self) -> str:
-        """Name a job; no other of the run has had the name."""
+        """Return a job name that is unique in the run."""
         return f"job-{next(self._numbers)}"
 
     @property
@@ -132,9 +158,9 @@ class Jobs:
         return [job for job in list(self.all.values()) if job.alive]
 
     def affordable(self) -> int | None:
-        """Count the jobs that may still be submitted for cluster.max_cost; None: any number.
+        """Return how many more jobs ``cluster.max_cost`` pays for; None if there is no limit.
 
-        Those that are in the queue or run count with their whole walltime, and so does the head.
+        Queued and running jobs count with their whole walltime, and so does the head.
         """
         if self.request.max_cost is None:
             return None
@@ -144,10 +170,10 @@ class Jobs:
         left = self.request.max_cost - price(self.request).head - spent
         return max(0, int(left / whole + 1e-9)) if whole else None
 
-    # Submission: in Dask's event loop
+    # Submission, in Dask's event loop.
 
     async def submit(self, name: str) -> None:
-        """Submit a job when its turn has come; what goes wrong is in :attr:`trouble`, nothing is raised."""
+        """Submit a job in its turn; errors are stored in :attr:`trouble` instead of raised."""
         self.all[name] = job = WorkerJob(name)
         async with self._one_at_a_time:
             while not self._closed.is_set() and self._backlog() >= _BACKLOG:
@@ -158,7 +184,8 @@ class Jobs:
             self._in_flight += 1
             try:
                 await asyncio.to_thread(self._submit, job)
-            except Exception as error:  # a full disk: Dask would only log it, and everybody would wait
+            except Exception as error:
+                # Dask would only log an error such as a full disk, and the run would hang.
                 log.exception("worker job %s could not be submitted", job.name)
                 self.trouble = Trouble(f"worker jobs cannot be submitted: {type(error).__name__}: {error}")
             finally:
@@ -166,57 +193,60 @@ class Jobs:
             await asyncio.sleep(_SPACING)
 
     def _backlog(self) -> int:
-        return sum(job.state in {"queued", "held", "waiting"} for job in self.alive if job.id)
+        return sum(job.state.is_waiting for job in self.alive if job.id)
 
     def _submit(self, job: WorkerJob) -> None:
         script = self.paths.job_script(job.name)
         write_text(script, worker_script(self.request, self.paths, job.name))
         for attempt in range(_TRIES):
-            facts = {"name": self.batch_name, "scheduler": self.batch.name, "site": spoken_to(self.request.site)}
+            facts = {"name": self.batch_name, "scheduler": self.batch.name, "site": to_ledger(self.request.site)}
             self._ledger.note("submitting", job.name, **facts)
             try:
-                job.id = self.batch.submit(script, self.paths.job_log(job.name))
+                known = [str(other.id) for other in self.all.values() if other.id is not None]
+                job.id = self.batch.submit(script, self.paths.job_log(job.name), self.batch_name, known)
             except RefusedError as refused:
                 again = refused.refusal.action != "give up" and attempt + 1 < _TRIES
-                log.warning("worker job %s was refused: %s", job.name, refused.message)
+                log.warning("worker job %s was rejected: %s", job.name, refused.message)
                 if again and self._taken_all_the_same(job):
                     break
                 self._ledger.note("refused", job.name, why=refused.message)
                 if not again or self._closed.wait(_PAUSE):
                     self._end(job, Explanation("never ran", refused.message, "; ".join(refused.hints)))
                     if not again and not any(other.id for other in self.all.values()):
-                        self.trouble = Trouble(f"the first worker job was refused: {refused.message}",
+                        self.trouble = Trouble(f"the first worker job was rejected: {refused.message}",
                                                [*refused.hints, f"the script is {script}"])  # fmt: skip
                     return
             else:
                 break
-        job.submitted, job.state = time.monotonic(), "queued"
+        job.submitted, job.state = time.monotonic(), State.QUEUED
         self._ledger.note("submitted", job.name, id=job.id)
         log.info("worker job %s is %s", job.name, job.id)
 
     def _taken_all_the_same(self, job: WorkerJob) -> bool:
-        """Look for a job that a server has taken without being able to say so."""
+        """Look for a job that the server accepted although the submission failed."""
         known = {other.id for other in self.all.values()}
         unknown = [number for number in self.batch.named(self.batch_name) or [] if number not in known]
         if unknown:
             job.id = unknown[0]
         return bool(unknown)
 
-    # Watching: in the supervisor's thread
+    # Monitoring, in the supervisor's thread.
 
     def poll(self, present: Iterable[str]) -> None:
-        """Ask for all jobs at once.
+        """Query the state of all jobs in one call.
 
         Parameters
         ----------
         present : iterable of str
-            Names of the jobs that have workers at this moment.
+            Names of the jobs that have workers now.
         """
         for name in present:
             job = self.all.get(name)
             if job is not None and job.registered is None:
                 job.registered = time.monotonic()
                 job.running = job.running or job.registered
+        for job in [job for job in self.alive if job.registered is None and not job.broken]:
+            self._hear_failure(job)
         asked = [job for job in self.alive if job.id is not None]
         if not asked:
             return
@@ -236,8 +266,26 @@ class Jobs:
             log.warning("the scheduler answers again")
         self._outage = outage is not None
 
+    def _hear_failure(self, job: WorkerJob) -> None:
+        """Read the exit code and output of a job that failed at once and still occupies its node.
+
+        The script that :mod:`hpcml.batch.directives` renders writes them to a file.
+        """
+        try:
+            text = self.paths.job_failure(job.name).read_text(errors="replace")
+            host, code, *said = text.splitlines()
+            status = JobStatus(str(job.id), self.batch_name, State.FINISHED, "normal", exit_status=int(code))
+        except (OSError, ValueError):
+            # The file does not exist or is incomplete.
+            return
+        job.broken, job.nodes = True, job.nodes or (host,)
+        job.running = job.running or time.monotonic()
+        job.said = _last_line("\n".join(said))
+        job.end = explain_exit(status)
+        log.warning("worker job %s has failed at once, and keeps its place", self.told(job))
+
     def _missed(self, job: WorkerJob) -> None:
-        """Note that a listing does not have a job; it is gone when it has long been submitted, and is missed again."""
+        """Count listings that lack a job; after several of them the job has ended."""
         if time.monotonic() - (job.submitted or 0) > _UNSEEN:
             job.unseen += 1
         if job.unseen >= _SURE:
@@ -249,11 +297,15 @@ class Jobs:
                      f": {status.comment}" if status.comment else "")  # fmt: skip
         job.unseen = 0
         job.state, job.comment, job.nodes = status.state, status.comment, status.nodes or job.nodes
-        if status.state == "running" and job.running is None:
+        if status.state is State.RUNNING and job.running is None:
             job.running = time.monotonic()
-        if status.state == "finished":
+        if status.state.is_final and job.broken and job.end is not None:
+            self._end(job, job.end)
+        elif status.state.is_final:
             end = explain_exit(status)
-            kill = read_kill(self.log_of(job))
+            output = self.log_of(job)
+            job.said = _last_line(output)
+            kill = read_kill(output)
             self._end(job, end if kill is None or job.deleted else Explanation(end.kind, kill, end.remedy))
         elif status.comment and explain_comment(status.comment).never:
             waiting = explain_comment(status.comment)
@@ -263,29 +315,35 @@ class Jobs:
             )
 
     def log_of(self, job: WorkerJob) -> str:
-        """Give what a job wrote."""
+        """Return the output of a job."""
         try:
             return self.paths.job_log(job.name).read_text(errors="replace")
         except OSError:
             return ""
 
     def _end(self, job: WorkerJob, end: Explanation) -> None:
-        job.ended, job.end, job.state = time.monotonic(), end, "finished"
+        job.ended, job.end, job.state = time.monotonic(), end, State.FINISHED
         if job.id is not None:
             self._ledger.note("ended", job.name, id=job.id, why=end.sentence)
         level = logging.INFO if job.deleted or self._closed.is_set() or end.kind == "done" else logging.WARNING
-        log.log(level, "worker job %s (%s) has ended: %s", job.name, job.id, end.sentence)
+        log.log(level, "worker job %s (%s) has ended%s: %s", job.name, job.id, _on(job), end.sentence)
 
     def give_up(self, job: WorkerJob, why: str) -> None:
-        """Delete a job that does not do what it should."""
+        """Delete a job that does not work as expected."""
         if job.id is not None:
             self.batch.delete([job.id])
         self._end(job, Explanation("failed", why))
 
-    # The end
+    def release(self, job: WorkerJob) -> None:
+        """Delete a job that failed at once and still occupies its node."""
+        job.deleted = True
+        if job.id is not None:
+            self.batch.delete([job.id])
+
+    # Shutdown.
 
     def close(self) -> list[str]:
-        """Submit no more, delete all jobs, queued and running, and wait until the scheduler says that they are gone.
+        """Stop submitting, delete queued and running jobs, and wait until they are gone.
 
         Returns
         -------
@@ -294,7 +352,8 @@ class Jobs:
         """
         self._closed.set()
         left = self._delete_alive()
-        while self._in_flight:  # a qsub that has begun will be answered, or will time out
+        # A command that has started will return or time out.
+        while self._in_flight:
             time.sleep(0.05)
             left = self._delete_alive()
         deadline, again = time.monotonic() + self._patience(), time.monotonic() + _AGAIN
@@ -313,7 +372,10 @@ class Jobs:
         return left
 
     def _patience(self) -> float:
-        """Settle how long to wait for jobs to be gone: a head in a job that is about to end has to write its record."""
+        """Return how many seconds to wait for deleted jobs.
+
+        A head near its walltime waits less, because it still has to write its record.
+        """
         if self.ends is None:
             return _GONE
         return _HURRY if self._in_a_hurry() else max(_HURRY, min(_GONE, self.ends - time.time() - 10))
@@ -335,15 +397,26 @@ class Jobs:
 
     @property
     def core_s(self) -> float:
-        """Core-seconds that the jobs have had so far."""
+        """Core-seconds used by the jobs so far."""
         return sum(job.seconds for job in self.all.values()) * self.request.worker.ncpus
 
     def last_words(self) -> list[str]:
-        """Say how those have ended that hpcml has not deleted."""
-        return [f"worker job {job}" for job in self.all.values() if not job.alive and not job.deleted]
+        """Return the exit reasons of jobs that hpcml did not delete."""
+        ended = [job for job in self.all.values() if job.broken or not (job.alive or job.deleted)]
+        return [f"worker job {self.told(job)}" for job in ended]
+
+    def told(self, job: WorkerJob) -> str:
+        """Describe a job's state or exit reason; include the last line of output if it failed."""
+        if not job.said or job.end is None or job.end.kind == "done":
+            return str(job)
+        return f"{job}; the last line of its output ({self.paths.job_log(job.name)}): {job.said}"
+
+    def output(self, job: WorkerJob) -> list[str]:
+        """Return the last lines of a job's output, or of its failure file, for a message."""
+        return tail(self.paths.job_log(job.name)) or tail(self.paths.job_failure(job.name))
 
     def summary(self) -> list[dict[str, Any]]:
-        """Say of each job what became of it, for the record."""
+        """Return one entry per job for the record: nodes, seconds and exit reason."""
         return [
             {
                 "job": job.name,

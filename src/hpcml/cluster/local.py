@@ -1,4 +1,4 @@
-"""A cluster on this machine: start it, watch over it, always close it."""
+"""Run a Dask cluster on this machine: start, monitor and close it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import dask
 import psutil
 from dask.system import CPU_COUNT
 from distributed import LocalCluster, Security, Status
-from distributed.system import MEMORY_LIMIT
 
 from hpcml import interrupt
+from hpcml.background import looking
+from hpcml.batch.schedulers import current_job
 from hpcml.client import Client
 from hpcml.cluster import dashboard
-from hpcml.cluster.background import looking
 from hpcml.cluster.dashboard import LOOPBACK
 from hpcml.cluster.handle import Cluster, LogToFile, Size
 from hpcml.cluster.spill import private_directory
@@ -29,46 +29,53 @@ from hpcml.errors import ClusterStartError, ConfigError
 from hpcml.runs import RunPaths
 from hpcml.spec import MIN_WORKER_MEMORY, THREAD_VARIABLES, LocalSpec
 from hpcml.units import format_size, parse_size
+from hpcml.upstream.distributed import MEMORY_LIMIT
 
 log = logging.getLogger(__name__)
 
-# How long the parts of a cluster may take to end by themselves, in seconds.
+# Seconds that each part of a cluster has to exit before it is killed.
 _CLOSE_TIMEOUT = 5
 
-# Seconds between two looks at the workers, while they start and later.
+# Seconds between checks of the workers, during the start and later.
 _START_WATCH, _WATCH = 0.02, 1.0
 
 
-def _cores() -> int:
-    """Count the cores that this process may use: affinity and cgroup quota, as dask.system does, and a PBS job's share.
+# The fraction of the machine's memory for workers; the rest is for the head and the operating
+# system.
+WORKERS_SHARE = 0.9
 
-    PBS binds a job to its cores only where the site has set up cgroups. ``NCPUS`` is OpenPBS's, for the node;
-    ``PBS_NCPUS`` is Gadi's, for the job.
+
+def _cores() -> int:
+    """Return the number of usable cores.
+
+    This is the minimum of affinity, cgroup quota (both as in dask.system) and the job's cores.
     """
-    given = os.environ.get("NCPUS") or os.environ.get("PBS_NCPUS") or ""
-    return int(min(CPU_COUNT, int(given)) if "PBS_JOBID" in os.environ and given.isdigit() else CPU_COUNT)
+    job = current_job()
+    given = None if job is None else job[0].cores()
+    return int(min(CPU_COUNT, given or CPU_COUNT))
 
 
 def _memory() -> int:
-    """Count the bytes that this process may use, likewise; ``PBS_VMEM`` is Gadi's, for the job, in bytes."""
-    given = os.environ.get("PBS_VMEM", "")
-    return int(min(MEMORY_LIMIT, int(given)) if "PBS_JOBID" in os.environ and given.isdigit() else MEMORY_LIMIT)
+    """Return the usable memory in bytes: the minimum of the cgroup limit and the job's memory."""
+    job = current_job()
+    given = None if job is None else job[0].memory()
+    return int(min(MEMORY_LIMIT, given or MEMORY_LIMIT))
 
 
 def local_size(spec: LocalSpec) -> Size:
-    """Settle the size of a local cluster from the request and the machine.
+    """Compute the size of a local cluster from the request and the machine.
 
-    A tenth of the memory is left to the head and the operating system.
+    A tenth of the memory is reserved for the head and the operating system.
 
     Raises
     ------
     ConfigError
-        If the workers would get too little memory to live, or have nowhere to spill.
+        If a worker would get too little memory to start, or the spill directory is not writable.
     """
     if spec.local_directory is not None and not os.access(spec.local_directory, os.W_OK | os.X_OK):
         raise ConfigError(f"cluster.local_directory={spec.local_directory}: not a directory that you can write to")
     cores, machine = _cores(), _memory()
-    usable = int(machine * 0.9)
+    usable = int(machine * WORKERS_SHARE)
     limit = parse_size(spec.memory_limit, "cluster.memory_limit") if spec.memory_limit else None
     fitting = max(1, usable // (limit or 2 * MIN_WORKER_MEMORY))
     workers = spec.workers or min(max(1, cores // spec.threads), fitting)
@@ -91,42 +98,47 @@ def local_size(spec: LocalSpec) -> Size:
 
 @contextlib.contextmanager
 def open_local(spec: LocalSpec, paths: RunPaths) -> Iterator[Cluster]:
-    """Start a cluster on this machine, and close it whatever happens.
+    """Start a cluster on this machine and close it at the end.
 
-    Every connection is TLS with a certificate made for this run and kept in memory; everything listens on loopback.
+    Every connection uses TLS with a certificate that is made for this run and kept in memory, and
+    every server listens on loopback only.
 
     Raises
     ------
     ClusterStartError
-        If the workers do not arrive in ``spec.start_timeout`` seconds.
+        If the workers do not register within ``spec.start_timeout`` seconds.
     """
     size = local_size(spec)
     paths.worker_logs.mkdir(mode=0o700, exist_ok=True)
     if size.workers * size.threads > _cores():
         log.warning("%s share %d cores", size, _cores())
     with contextlib.ExitStack() as stack:
-        # Private: Dask puts it on the workers' sys.path, and its default is a directory in /tmp that all users share
+        # A private directory, because Dask adds it to the workers' sys.path and its default is a
+        # directory in /tmp that all users share.
         spill = stack.enter_context(private_directory(spec.local_directory))
         settings = {
             "temporary-directory": spill,
-            # a second try, and no more: on one machine a worker dies of what it computes, not of a failing node; who of
-            # the suspects is guilty finds the workload
+            # Retry a task once only: on one machine a worker dies because of its own task and not
+            # of a failing node. The workload determines which of the suspected tasks is
+            # responsible.
             "distributed.scheduler.allowed-failures": 1,
-            # or Dask closes the nanny of a worker that died 15 seconds ago, whenever its latest successor is not there
-            # yet; nannies that have given up are found by the watchdog
+            # Otherwise Dask closes the nanny of a worker that died 15 seconds ago if its latest
+            # replacement is not registered yet. The watchdog detects nannies that have given up.
             "distributed.deploy.lost-worker-timeout": "1000 days",
         }
         stack.enter_context(dask.config.set(settings))
-        # what a worker says before its output goes to its log should be worth it
+        # Reduce the output that a worker writes to the terminal before its log file is in place.
         variables = {"DASK_LOGGING__DISTRIBUTED": "warning", **dict.fromkeys(THREAD_VARIABLES, str(size.threads))}
         stack.enter_context(_environment(variables))
-        # Now and not with the first worker: starting it unblocks SIGINT in the thread that does (CPython's
-        # multiprocessing.resource_tracker), and the workers would inherit that.
+        # Start the tracker now and not with the first worker: starting it unblocks SIGINT in the
+        # calling thread (CPython's multiprocessing.resource_tracker), and the workers would inherit
+        # that.
         with interrupt.children_ignore_terminal():
             resource_tracker.ensure_running()
         prefix = dashboard.secret_prefix()
         with interrupt.deferred(), interrupt.children_ignore_terminal():
-            # No workers yet: this takes a tenth of a second, and whatever happens later there is something to close.
+            # Start without workers, which takes a tenth of a second, so that there is a cluster to
+            # close whatever fails later.
             dask_cluster = LocalCluster(
                 n_workers=0,
                 threads_per_worker=size.threads,
@@ -136,7 +148,8 @@ def open_local(spec: LocalSpec, paths: RunPaths) -> Iterator[Cluster]:
                 security=Security.temporary(),
                 dashboard_address=f"{LOOPBACK}:0",
                 http_prefix=prefix,
-                silence_logs=False,  # or it raises the level of every handler it finds, the run log's too
+                # Otherwise Dask changes the level of every handler, including the run log's.
+                silence_logs=False,
             )
             where = dashboard.hide(dask_cluster.scheduler, prefix)
             parts: list[Cluster] = []
@@ -161,15 +174,16 @@ def open_local(spec: LocalSpec, paths: RunPaths) -> Iterator[Cluster]:
 
 
 def _watchdog(dask_cluster: LocalCluster, cluster: Cluster, patience: int) -> AbstractContextManager[None]:
-    """Give up when all workers are gone and do not come back, instead of waiting for ever as Dask does.
+    """End the run if all workers are gone and none returns, where Dask would wait indefinitely.
 
-    Nannies replace workers that die, but not those that end by themselves, for example over a task that they cannot
-    import. Closing the client cancels everything that is awaited, which is raised where it is awaited.
+    Nannies replace workers that die, but not those that exit by themselves, for example because a
+    task cannot be imported. Closing the client cancels all pending futures, and the cancellation is
+    raised where they are awaited.
 
     Parameters
     ----------
     patience : int
-        How long a replacement may take, in seconds.
+        Seconds to wait for a replacement.
     """
     alive, given_up = time.monotonic(), False
 
@@ -178,7 +192,7 @@ def _watchdog(dask_cluster: LocalCluster, cluster: Cluster, patience: int) -> Ab
         given_up, before = _given_up(dask_cluster), given_up
         if cluster.load().workers:
             alive = time.monotonic()
-        # twice, for the workers to write down why
+        # Require two checks in a row, so that the workers can write the reason to their logs.
         elif (given_up and before) or time.monotonic() - alive > patience:
             log.error("all workers are gone: giving up")
             cluster.client.close()
@@ -189,7 +203,7 @@ def _watchdog(dask_cluster: LocalCluster, cluster: Cluster, patience: int) -> Ab
 
 
 def _given_up(dask_cluster: LocalCluster) -> bool:
-    """Say whether all nannies have ended: no worker will ever come."""
+    """Return whether all nannies have ended, so that no worker will start."""
     nannies = list(dask_cluster.workers.values())
     return bool(nannies) and all(nanny.status in {Status.closed, Status.failed} for nanny in nannies)
 
@@ -212,14 +226,14 @@ def _await_workers(dask_cluster: LocalCluster, cluster: Cluster, timeout: int) -
 
 
 def _close(dask_cluster: LocalCluster, parts: list[Cluster], hurry: bool) -> None:
-    """End scheduler and workers; kill what does not end by itself.
+    """Close the scheduler and workers, and kill processes that do not exit.
 
     Parameters
     ----------
     parts : list of Cluster
-        The one that was opened, or none if it did not come to that.
+        The cluster that was opened; empty if starting it failed.
     hurry : bool
-        The run was cancelled or failed: a worker in the middle of a fit is not waited for.
+        The run was cancelled or failed, so do not wait for a worker in the middle of a fit.
     """
     processes = _worker_processes(dask_cluster)
     try:
@@ -246,7 +260,7 @@ async def _close_nannies(cluster: LocalCluster) -> None:
 
 
 def _worker_processes(cluster: LocalCluster) -> list[psutil.Process]:
-    """List worker processes and what they have started themselves."""
+    """Return the worker processes and their children."""
     processes = []
     for nanny in list(cluster.workers.values()):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -258,7 +272,7 @@ def _worker_processes(cluster: LocalCluster) -> list[psutil.Process]:
 
 @contextlib.contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables; worker processes started inside inherit them, and so do those that replace them."""
+    """Set environment variables that worker processes, including replacements, inherit."""
     old = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

@@ -1,7 +1,8 @@
-"""The rotation of worker jobs: each leaves before its walltime kills it, and another comes before it goes.
+"""Rotate worker jobs: drain each before its walltime ends, and submit its replacement in time.
 
-A job that reaches its walltime takes with it what its workers compute and hold. So, in this order: another job is
-submitted; the workers get no more tasks, and finish those that they have; what they hold is moved to others; they go.
+A job that is killed at its walltime loses its running tasks and the data of its workers. So hpcml
+first submits a replacement, then sends the workers no more tasks, waits for their running tasks,
+moves their data to other workers, and closes them.
 """
 
 from __future__ import annotations
@@ -13,49 +14,51 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from distributed import Status
 from distributed.deploy.spec import SpecCluster
-from distributed.scheduler import heartbeat_interval
 
 from hpcml.cluster.fitness import FACTS
 from hpcml.cluster.head import JobCluster, bringer
 from hpcml.cluster.jobs import Jobs, WorkerJob
+from hpcml.upstream import distributed as upstream
 
 log = logging.getLogger(__name__)
 
-# So much of a walltime is kept for moving results, and for what PBS takes to see that it has ended: a part of it, at
-# least and at most so many seconds. PBS looks at walltimes every few seconds, and kills 10 seconds after it has told.
+# The fraction of the walltime that is reserved for moving results and for the delay of PBS, with a
+# minimum and a maximum in seconds. PBS checks walltimes every few seconds, and kills a job 10
+# seconds after SIGTERM.
 _MARGIN, _LEAST, _MOST = 0.05, 15.0, 120.0
 
-# Nothing takes more than this part of a walltime: jobs have to compute as well.
+# The largest fraction of the walltime that any one step may take, so that jobs have time to
+# compute.
 _SHARE = 0.25
 
-# How long a job may take from its submission to its first worker while no other has shown it, in seconds.
+# Assumed seconds from a job's submission to its first worker until one has been measured.
 _LEAD = 30.0
 
-# Jobs that have begun together leave one after the other, within this part of their walltime, at most so many seconds.
+# Jobs that start together drain one after the other, spread over this fraction of their walltime,
+# with a maximum in seconds.
 _SPREAD, _SPREAD_MOST = 0.1, 300.0
 
-# After so many seconds a worker's heartbeat has told what it still computes, on a small cluster.
+# Seconds until a worker's heartbeat has reported its running tasks, on a small cluster.
 _HEARTBEAT = 3.0
 
 
 class Rotation:
-    """Renews worker jobs.
+    """Drain worker jobs before their walltime ends, and request replacements.
 
     Parameters
     ----------
     renew : callable
-        Submits another job in place of one; tells whether that is settled.
+        Submits a replacement for a job; returns whether this needs no retry.
     """
 
     def __init__(
         self, dask_cluster: SpecCluster, cluster: JobCluster, jobs: Jobs, renew: Callable[[WorkerJob], bool]
     ) -> None:
         self._dask, self._cluster, self._jobs, self._renew = dask_cluster, cluster, jobs, renew
-        # the head ends too soon for another job
+        # The head's own job ends too early for a replacement.
         self.too_late = False
-        # how many jobs have gone without another, for want of work
+        # The number of jobs that left without a replacement because no work was waiting.
         self.unmanned = 0
         self._told = 0.0
         walltime = jobs.request.worker.walltime
@@ -63,20 +66,21 @@ class Rotation:
         self._margin = min(max(_LEAST, _MARGIN * walltime), _MOST, _SHARE * walltime)
 
     def step(self, work: bool) -> bool:
-        """Look at all jobs, and tell whether one has gone.
+        """Check all jobs and return whether one has left.
 
         Parameters
         ----------
         work : bool
-            Some tasks are under way or wait.
+            Whether tasks are running or waiting.
         """
         gone = False
         self._hear_ages()
         for job in [job for job in self._jobs.alive if job.registered is not None and not job.deleted]:
             left = self._left(job)
-            last = self._margin + self._length()  # from when on no task would come to its end
+            # After this moment a new task would not finish.
+            last = self._margin + self._length()
             spread = last + self._spread(job)
-            # while nothing is to be done one job stays, for more may be to be done later
+            # Keep one job while there is no work, because more work may follow.
             needed = work or self._last(job)
             if needed and not job.renewed and left < spread + self._lead() and self._outlives(left):
                 job.renewed = self._renew(job)
@@ -92,8 +96,9 @@ class Rotation:
         return job.running + self._walltime - time.monotonic()
 
     def _hear_ages(self) -> None:
-        """Take from the workers how long their jobs have run: the scheduler may have said so late."""
-        for when, facts in self._cluster.scheduler.get_events(FACTS):  # of which Dask forgets the oldest
+        """Read from the workers how long their jobs have run, as the scheduler may lag."""
+        # Dask drops the oldest events.
+        for when, facts in self._cluster.scheduler.get_events(FACTS):
             if when <= self._told:
                 continue
             self._told = when
@@ -103,10 +108,10 @@ class Rotation:
                 job.running = min(job.running, began)
 
     def _length(self) -> float:
-        """Estimate how long a task takes that is given out now, in seconds."""
-        with contextlib.suppress(RuntimeError):  # the dictionary has changed under our hands
-            prefixes = list(self._cluster.scheduler.task_prefixes.values())
-            known = [p.duration_average for p in prefixes if p.duration_average and p.states.get("processing")]
+        """Estimate the duration of a task that starts now, in seconds."""
+        # The scheduler's thread may change the dictionary meanwhile.
+        with contextlib.suppress(RuntimeError):
+            known = upstream.average_durations(self._cluster.scheduler)
             return min(1.5 * max(known, default=0.0), _SHARE * self._walltime)
         return 0.0
 
@@ -119,7 +124,7 @@ class Rotation:
         return number % jobs / jobs * min(_SPREAD * self._walltime, _SPREAD_MOST)
 
     def _outlives(self, left: float) -> bool:
-        """Tell whether the head lives on so long after this job that another is worth its start."""
+        """Return whether the head outlives this job long enough to justify a replacement."""
         ends = self._jobs.ends
         self.too_late = ends is not None and ends - time.time() < left + 2 * self._lead()
         return not self.too_late
@@ -129,8 +134,8 @@ class Rotation:
         return [worker for worker in workers if bringer(str(worker.name)) == job.name]
 
     def _last(self, job: WorkerJob) -> bool:
-        """Tell whether no other job is there, or on its way, that will stay."""
-        others = [other for other in self._jobs.alive if other is not job and not other.deleted]
+        """Return whether no other job that will stay is running or queued."""
+        others = [other for other in self._jobs.alive if other.usable and other is not job and not other.deleted]
         return all(other.renewed or other.draining is not None for other in others)
 
     def _others(self, job: WorkerJob) -> bool:
@@ -138,48 +143,45 @@ class Rotation:
         return any(bringer(str(worker.name)) != job.name for worker in running)
 
     def _drain(self, job: WorkerJob) -> None:
-        """Give a job's workers no more tasks; as the first step of Dask's retire_workers does."""
+        """Stop sending tasks to the workers of a job."""
         log.info("worker job %s (%s) gets no more tasks: %.0f s are left", job.name, job.id, self._left(job))
         job.draining = time.monotonic()
 
         def drain() -> None:
             scheduler = self._cluster.scheduler
             for worker in self._workers(job):
-                stimulus = f"hpcml-drain-{job.name}"
-                scheduler.handle_worker_status_change(Status.closing_gracefully, worker, stimulus)
-                scheduler.stream_comms[worker.address].send(
-                    {"op": "worker-status-change", "status": "closing_gracefully", "stimulus_id": stimulus}
-                )
+                upstream.drain(scheduler, worker, f"hpcml-drain-{job.name}")
 
         self._dask.loop.add_callback(drain)
 
     def _idle(self, job: WorkerJob) -> bool:
         assert job.draining is not None
-        beat = 2 * heartbeat_interval(len(self._cluster.scheduler.workers))
+        beat = 2 * upstream.heartbeat_interval(len(self._cluster.scheduler.workers))
         heard = time.monotonic() - job.draining > max(_HEARTBEAT, beat)
         return heard and not any(worker.executing for worker in self._workers(job))
 
     def _let_go(self, job: WorkerJob, left: float) -> bool:
-        """Move what the workers hold, and end them; what they still compute is computed again."""
+        """Move the data of a job's workers and close them; their running tasks are repeated."""
         if not self._others(job) and left > self._margin / 2:
-            return False  # nobody to take what they hold: another may come yet
+            # No other worker can take the data yet, but one may register.
+            return False
         lost = {str(worker.name): len(worker.executing) for worker in self._workers(job)}
         log.info("worker job %s (%s) goes: %.0f s of its walltime are left", job.name, job.id, left)
         job.retired = True
         self.dismiss(job, max(1.0, min(left, self._margin) - 5))
         for name, count in lost.items():
             if count:
-                log.warning("worker %s was let go with %d tasks under way, which are done again", name, count)
+                log.warning("worker %s ended with %d tasks under way, which run again", name, count)
                 self._cluster.tally.lost(name, count)
         return True
 
     def dismiss(self, job: WorkerJob, limit: float | None = None) -> None:
-        """Move what a job's workers hold to others, end them, and delete the job.
+        """Move the data of a job's workers to others, close the workers, and delete the job.
 
         Parameters
         ----------
         limit : float or None
-            How long moving may take, in seconds.
+            Maximum seconds for moving the data.
         """
         addresses = [worker.address for worker in self._workers(job)]
 
@@ -190,7 +192,6 @@ class Rotation:
 
         self._dask.sync(retire)
         job.deleted = True
-        self._dask.loop.add_callback(self._dask.worker_spec.pop, job.name, None)
-        self._dask.loop.add_callback(self._dask.workers.pop, job.name, None)
+        self._dask.loop.add_callback(upstream.forget_jobs, self._dask, [job.name])
         if job.id is not None:
             self._jobs.batch.delete([job.id])

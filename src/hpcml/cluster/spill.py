@@ -1,4 +1,4 @@
-"""The directory where workers spill: node-local, private, and gone afterwards."""
+"""Create and remove the node-local, private directory in which workers spill."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from pathlib import Path
 
 import psutil
 
+from hpcml.batch.schedulers import node_directory
+
 
 @contextlib.contextmanager
 def private_directory(base: str | None) -> Iterator[str]:
-    """Make a directory, mode 0700, that is gone afterwards."""
-    node_local = os.environ.get("PBS_JOBFS")
+    """Create a directory with mode 0700 and remove it at the end."""
+    node_local = node_directory()
     if base is None and node_local and Path(node_local).is_dir():
         base = node_local
     base = base or tempfile.gettempdir()
@@ -29,12 +31,13 @@ def private_directory(base: str | None) -> Iterator[str]:
 
 
 def _prefix() -> str:
-    # The host, because the directory may be one that hosts share, and a process number means nothing on another.
+    # The name includes the host because several hosts may share the directory, and a process id is
+    # valid on one host only.
     return f"hpcml-{socket.gethostname()}-"
 
 
 def _remove_orphans(base: Path) -> None:
-    """Remove what runs of this user on this host left behind that were killed before they could."""
+    """Remove directories that killed processes of this user left on this host."""
     for directory in base.glob(f"{_prefix()}*-*"):
         pid = directory.name.removeprefix(_prefix()).partition("-")[0]
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What each worker has done."""
+"""Count the tasks of each worker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from distributed import Scheduler, SchedulerPlugin
 
 
 class Tally(SchedulerPlugin):  # type: ignore[misc]  # distributed has no types
-    """Counts what each worker has computed, and what was lost with it and had to be done again."""
+    """Count the tasks that each worker finished, and those that had to be repeated after a loss."""
 
     def __init__(self) -> None:
         self.names: dict[str, str] = {}
@@ -24,5 +24,5 @@ class Tally(SchedulerPlugin):  # type: ignore[misc]  # distributed has no types
             self.tasks[name] = self.tasks.get(name, 0) + 1
 
     def lost(self, name: str, count: int) -> None:
-        """Note that a worker's job ended while so many tasks were under way on it."""
+        """Count tasks that were running on a worker when its job ended."""
         self.redone[name] = self.redone.get(name, 0) + count

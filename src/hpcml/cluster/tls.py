@@ -1,4 +1,7 @@
-"""TLS of a run: an authority, and a certificate each for head and workers, in the run directory while the run lasts."""
+"""Create the TLS certificates of a run: an authority, and one each for head and workers.
+
+The files are in the run directory and are removed when the run ends.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,12 @@ from distributed import Security
 
 ROLES = ("head", "worker")
 
-# The longest walltime of any site (168 h) and a wait of weeks in the queue.
+# Covers the longest walltime of any site (168 h) and weeks in the queue.
 _LIFETIME = datetime.timedelta(days=60)
 
 
 def security(directory: Path, role: str) -> Security:
-    """Give Dask the certificate of a role; nothing is said or heard without one of the same authority.
+    """Return Dask's security settings for a role; peers need a certificate of the same authority.
 
     Parameters
     ----------
@@ -40,8 +43,9 @@ def security(directory: Path, role: str) -> Security:
 
 @contextlib.contextmanager
 def authority(directory: Path) -> Iterator[None]:
-    """Make a certificate for each role, readable by the user alone, signed by a key that is kept nowhere; remove them
-    afterwards.
+    """Create a certificate for each role, readable by the user only, and remove them at the end.
+
+    The key that signs them is never written to disk.
     """
     directory.mkdir(mode=0o700)
     try:

@@ -1,4 +1,4 @@
-"""What runs in a worker job: the workers, once it is certain that there is a head that wants them."""
+"""Run the workers of a worker job, after a check that the head is alive."""
 
 from __future__ import annotations
 
@@ -17,37 +17,38 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hpcml.batch.directives import NO_HEAD
 from hpcml.cluster import tls
 from hpcml.cluster.spill import private_directory
 from hpcml.runs import RunPaths
 
-# Exit codes: the head is gone, or this node cannot do what is asked of it.
-NO_HEAD, UNFIT = 3, 4
+# The exit code for a node that cannot run the workers.
+UNFIT = 4
 
-# How long the head has to answer, in seconds; a head that was killed has closed its port, which is known at once. Less
-# when the workers have lost it already.
+# Seconds for the head to answer, and a shorter limit for workers that have lost it already. A head
+# that was killed has closed its port, which is detected at once.
 _HEAD_TIMEOUT, _LOST_TIMEOUT = 5, 2
 
-# Every how many seconds workers that start look for their head: it logs each look.
+# Seconds between checks of starting workers for their head, which logs each check.
 _STARTING = 5
 
-# How long workers have to end when the job is to end, in seconds; PBS waits 10 before it kills.
+# Seconds for workers to exit when the job is terminated; PBS waits 10 before it kills.
 _END_TIMEOUT = 3
 
-# What must be the same in head and workers, for they exchange pickles.
+# Packages that need the same version in head and workers, because they exchange pickles.
 PACKAGES = ("hpcml", "dask", "distributed", "cloudpickle", "msgpack", "numpy", "scipy", "scikit-learn", "joblib")
 
 
 @dataclass(frozen=True)
 class Orders:
-    """What a head tells its worker jobs, in a file of the run directory.
+    """Settings that the head writes to the run directory for its worker jobs.
 
     Parameters
     ----------
     scheduler : str
         The address of Dask's scheduler.
     versions : mapping of str to str
-        Of the packages that must be the same.
+        Versions of the packages that have to be the same.
     """
 
     scheduler: str
@@ -68,7 +69,7 @@ class Orders:
 
 
 class UnfitError(Exception):
-    """Raised when workers cannot run here; says why."""
+    """Raised if workers cannot run on this node; the message includes the reason."""
 
     def __init__(self, message: str, code: int = UNFIT) -> None:
         super().__init__(message)
@@ -76,12 +77,12 @@ class UnfitError(Exception):
 
     @property
     def is_final(self) -> bool:
-        """Whether it will stay so; a head that is only silent may be busy."""
+        """Whether the condition is permanent; a head that does not answer may only be busy."""
         return self.__cause__ is None or isinstance(self.__cause__, ConnectionError)
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of what head and workers must have in common."""
+    """Return the versions of Python and the packages that head and workers share."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -92,12 +93,14 @@ def versions() -> dict[str, str]:
 
 
 def address_of(interface: str | None) -> str:
-    """Give the IPv4 address of a network interface, or of the default route's: Dask itself would listen on all of them.
+    """Return the IPv4 address of a network interface, or of that of the default route.
+
+    Dask itself would listen on all interfaces.
 
     Raises
     ------
     UnfitError
-        If there is no such interface, or it has no address.
+        If the interface does not exist or has no address.
     """
     if interface is None:
         return _default_address()
@@ -112,17 +115,25 @@ def address_of(interface: str | None) -> str:
 
 
 def _default_address() -> str:
-    # A datagram socket says which address it would send from; nothing is sent. 192.0.2.1 is nobody's (RFC 5737).
+    # A connected datagram socket has the local address of the route, without sending anything.
+    # 192.0.2.1 is reserved for documentation (RFC 5737).
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))
             return str(probe.getsockname()[0])
-        except OSError:  # no default route: a machine's own network
+        except OSError:
+            # Without a default route, use the address of the host name.
             return socket.gethostbyname(socket.gethostname())
 
 
 def _check_head(orders: Orders, paths: RunPaths, timeout: float = _HEAD_TIMEOUT) -> None:
-    """Refuse to start for a head that is gone, before Dask would look for it for a minute."""
+    """Check that the head is alive, since Dask would try to connect for a minute.
+
+    Raises
+    ------
+    UnfitError
+        If the run has ended or the head does not answer.
+    """
     if paths.record.exists():
         raise UnfitError("the run has ended: there is a record", NO_HEAD)
     host, _, port = orders.scheduler.rpartition("//")[2].rpartition(":")
@@ -130,7 +141,7 @@ def _check_head(orders: Orders, paths: RunPaths, timeout: float = _HEAD_TIMEOUT)
         with socket.create_connection((host, int(port)), timeout=timeout) as connection:
             if orders.encrypted:
                 context = ssl.create_default_context(cafile=str(paths.tls / "ca.pem"))
-                context.check_hostname = False  # the authority is the run's own and has signed nobody else
+                context.check_hostname = False  # the run's authority signs nothing else
                 context.load_cert_chain(paths.tls / "worker.pem", paths.tls / "worker.key")
                 context.wrap_socket(connection).close()
     except OSError as error:
@@ -148,7 +159,7 @@ def _check_versions(wanted: Mapping[str, str]) -> None:
 
 
 async def _serve(orders: Orders, paths: RunPaths, job: str, local_directory: str) -> int:
-    """Run the workers until the head lets them go, or the job is to end."""
+    """Run the workers until the head closes them or the job is terminated."""
     import dask
     from distributed import Nanny
 
@@ -164,7 +175,8 @@ async def _serve(orders: Orders, paths: RunPaths, job: str, local_directory: str
         "local_directory": local_directory,
         "host": address_of(orders.interface),
         "death_timeout": orders.patience,
-        # its HTTP server cannot be switched off; it serves nothing, and to this node only
+        # The HTTP server of a worker cannot be disabled; without routes and on loopback it exposes
+        # nothing.
         "dashboard": False,
         "dashboard_address": "127.0.0.1:0",
         "config": config,
@@ -195,21 +207,23 @@ async def _serve(orders: Orders, paths: RunPaths, job: str, local_directory: str
     watching.cancel()
     error = living.exception()
     if error is not None and (gone := _look(orders, paths)) is not None and gone.is_final:
-        raise gone from error  # for want of a head they did not start
+        # They failed to start because the head is gone.
+        raise gone from error
     living.result()
     return 0
 
 
 async def _end_without_head(nannies: list[Any], orders: Orders, paths: RunPaths) -> None:
-    """Kill workers whose head is gone while they start or close: what Dask itself would wait for.
+    """Kill workers that lost their head while they start or close, instead of waiting as Dask does.
 
-    It gives a worker that starts ``patience`` seconds to find its scheduler, and one that closes half a minute for what
-    it computes.
+    Dask gives a starting worker ``patience`` seconds to find its scheduler, and a closing one half
+    a minute for its running tasks.
 
     Raises
     ------
     UnfitError
-        If workers have nobody to start for. A head that is only silent may be busy: they wait for it.
+        If the head of starting workers is gone. If it only does not answer, it may be busy, and the
+        workers wait for it.
     """
     from distributed import Status
 
@@ -235,17 +249,19 @@ async def _end_without_head(nannies: list[Any], orders: Orders, paths: RunPaths)
 def _is_starting(nanny: Any) -> bool:
     from distributed import Status
 
-    again = nanny.process is not None and nanny.process.status is Status.starting  # after its worker has died
-    return nanny.status in {Status.init, Status.starting} or again
+    from hpcml.upstream.distributed import worker_restarts
+
+    return nanny.status in {Status.init, Status.starting} or worker_restarts(nanny)
 
 
 def _look(orders: Orders, paths: RunPaths) -> UnfitError | None:
-    """Say what is wrong with the head, if anything is."""
+    """Return the problem with the head, or None."""
     try:
         _check_head(orders, paths, _LOST_TIMEOUT)
     except UnfitError as error:
         return error
-    except OSError:  # the file system is away for a moment
+    except OSError:
+        # The file system is temporarily unavailable.
         return None
     return None
 
@@ -256,7 +272,7 @@ def main(directory: str, job: str) -> int:
     Returns
     -------
     int
-        The job's exit code: 0 when the head let the workers go.
+        The exit code of the job: 0 if the head closed the workers.
     """
     paths = RunPaths(Path(directory))
     try:
@@ -266,7 +282,8 @@ def main(directory: str, job: str) -> int:
             raise UnfitError(f"{paths.orders} cannot be read: {error.strerror}", NO_HEAD) from error
         _check_head(orders, paths)
         _check_versions(orders.versions)
-        # last, so that a file of the user's called numpy.py breaks nothing of ours; workers inherit it
+        # Append the directory last, so that a user's file such as numpy.py shadows no package;
+        # workers inherit sys.path.
         sys.path.append(orders.work)
         base = os.path.expandvars(orders.local_directory or "")
         if "$" in base or (base and not Path(base).is_dir()):

@@ -1,1 +1,4 @@
-"""From the command line to plain objects. The only package that imports hydra and omegaconf."""
+"""Compose the config of a run from the command line, and build plain objects from it.
+
+Only this package and ``hpcml.upstream`` import hydra and omegaconf.
+"""

@@ -1,4 +1,7 @@
-"""Compose a run's config with Hydra, and build plain objects of it: below this module nobody sees a DictConfig."""
+"""Compose a run's config with Hydra, and build plain objects from it.
+
+No DictConfig is passed to the rest of hpcml.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra._internal.utils import get_args_parser
-from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
 from hpcml import targets
-from hpcml.config.complaints import (
+from hpcml.config.flags import parse_flags, starting_again
+from hpcml.config.presets import drop_leaks, literal, replacing_lists, replacing_merged
+from hpcml.config.translation import (
     CLOSED_GROUPS,
     OPEN_GROUPS,
     check_closed,
+    check_complete,
     check_objects,
     translate,
-    typed_override,
 )
-from hpcml.config.presets import drop_leaks, literal, replacing_lists, replacing_merged
-from hpcml.errors import ConfigError, HpcmlError, nearest
+from hpcml.errors import ConfigError, DataError, HpcmlError, nearest
 from hpcml.runs import scratch_root
 from hpcml.spec import CLUSTERS, ClusterSpec, RunSpec, default_scratch
+from hpcml.upstream import hydra as upstream
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,11 @@ class Composed:
         Raises
         ------
         ConfigError
-            If a value is out of range, or a class cannot be imported or does not take its parameters.
+            If a value is out of range, or a class cannot be imported or does not take its
+            parameters.
         """
         check_closed(self.config, [field.name for field in fields(RunSpec)], "")
+        self._check_file()
         values = dict(self.config)
         for group, node in self.closed.items():
             values[group] = OmegaConf.to_object(node)
@@ -59,10 +62,29 @@ class Composed:
         for group in OPEN_GROUPS:
             targets.check(self.config[group], group)
         for group in OPEN_GROUPS:
-            # data is built when it is loaded: by then there is a log for what a user's own loader says
+            # Data is built when it is loaded, since by then a log exists for messages of a user's
+            # loader.
             values[group] = _instantiate(self.config[group], group, partial=group == "data")
         _seed(values["model"], values["seed"])
         return RunSpec(**values)
+
+    def _check_file(self) -> None:
+        """Reject a missing data file before any slow import, unless a site is given.
+
+        A site may be another machine.
+
+        Raises
+        ------
+        DataError
+            If the file does not exist.
+        """
+        data = self.config["data"]
+        if self.config["site"] is not None or not isinstance(data, Mapping):
+            return
+        path = data.get("path")
+        ours = str(data.get("_target_", "")).startswith("hpcml.data.")
+        if ours and isinstance(path, str) and not Path(path).expanduser().exists():
+            raise DataError(f"{path}: cannot be read: No such file or directory")
 
 
 def compose(prog: str, args: Sequence[str]) -> Composed | None:
@@ -71,188 +93,242 @@ def compose(prog: str, args: Sequence[str]) -> Composed | None:
     Parameters
     ----------
     prog : str
-        What the user typed before the arguments, for usage messages.
+        The command as typed, without its arguments; for usage messages.
     args : sequence of str
         Overrides and Hydra's own flags.
 
     Returns
     -------
     Composed or None
-        None if a flag such as ``--cfg`` or ``--info`` has printed all that was asked for.
+        None if a flag such as ``--cfg`` or ``--info`` has printed its output.
 
     Raises
     ------
     ConfigError
-        For a typo, an unknown option, a wrong type.
+        For a typo, an unknown option or a wrong type.
     """
-    with _argv([prog, *args]), _full_errors():
-        _refuse_options_of_qsub(args)
-        flags = get_args_parser().parse_args()
-        flags.overrides = [*_own_directory(), *(_addition(literal(text)) for text in flags.overrides)]
-        if flags.multirun:
-            raise ConfigError(
-                "--multirun runs one job after the other and waits for each",
-                "use a search workload, or start hpcml once per run in a shell loop",
-            )
+    _refuse_options_of_schedulers(args)
+    flags = parse_flags(prog, args)
+    flags.overrides = [_addition(literal(text)) for text in flags.overrides]
+    if flags.cfg != "job" and (
+        flags.cfg or flags.info is not None or flags.help or flags.hydra_help or flags.shell_completion
+    ):
+        _show_by_hydra(prog, args, flags)
+        return None
+    with _hydra():
         try:
-            if flags.cfg != "job" and (
-                flags.cfg or flags.info is not None or flags.help or flags.hydra_help or flags.shell_completion
-            ):
-                _main(lambda _: None)
-                return None
             flags.overrides += _cluster_of_site(flags)
             config, choices = _compose(flags)
             if flags.cfg == "job":
-                # Hydra's own --cfg would show what a preset leaks into another class, which is not what runs.
+                # Hydra's own --cfg would include keys that a preset leaks into another class, which
+                # are dropped before the run.
                 _show(config, flags.package, flags.resolve)
                 return None
             _refuse_hidden(flags, choices)
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-            closed = {group: config._get_node(group) for group in CLOSED_GROUPS if config[group] is not None}
+            assert isinstance(plain, dict)
+            named = {str(key): value for key, value in plain.items()}
+            check_complete(named, choices)
+            closed = {group: upstream.raw_node(config, group) for group in CLOSED_GROUPS if config[group] is not None}
         except HpcmlError:
             raise
         except Exception as error:
-            comparable = _without(typed_override(error), flags.overrides, _where(flags))
+            comparable = _without(upstream.override_in(error), flags)
             raise translate(error, comparable) from error
-    assert isinstance(plain, dict)
-    named = {str(key): value for key, value in plain.items()}
     composed = Composed(named, list(flags.overrides), choices, closed)
     objects: dict[str, Any] = {group: OmegaConf.to_object(node) for group, node in closed.items()}
     named["scratch"] = str(scratch_root(named["scratch"], default_scratch(objects.get("site"), objects["cluster"])))
     return composed
 
 
-# Keys whose values are mappings of names of the user's own.
+# Keys with a mapping of names that the user chooses.
 _MAPPINGS = ("cluster.environment.variables", "site.storage.roots")
 
-# Likewise arguments of a function of the user's own; given as a whole they replace what an experiment says.
+# Likewise, arguments of a user's function; given as a whole they replace those of an experiment.
 _ARGUMENTS = ("workload.arguments.", "workload.parameters.")
 
 
 def _addition(text: str) -> str:
-    """Write what Hydra wants for a new name in a mapping, two pluses, and for a group without an option, a tilde."""
+    """Prefix an override as Hydra requires: ``++`` for a new name in a mapping, ``~`` for null."""
     key, _, value = text.partition("=")
-    if key in OPEN_GROUPS and value == "null":  # Hydra knows null in a file, and on the command line only this
+    if key in {*OPEN_GROUPS, *CLOSED_GROUPS, "experiment"} and value == "null":
+        # Hydra accepts null for a group in a file, but only the tilde on the command line.
         return f"~{key}"
     new = key.startswith(_ARGUMENTS) or any(key == name or key.startswith(f"{name}.") for name in _MAPPINGS)
     return f"++{text}" if new else text
 
 
-def _refuse_options_of_qsub(args: Sequence[str]) -> None:
+def _refuse_options_of_schedulers(args: Sequence[str]) -> None:
     for option, key in {"-P": "project", "-A": "project", "-q": "queue", "-l": "ncpus", "-N": "name"}.items():
         if option in args:
             raise ConfigError(
-                f"{option}: is qsub's",
+                f"{option}: is an option of the batch scheduler",
                 f"write cluster.{key}=...; -l resources are cluster.ncpus, mem, walltime and so on",
             )
 
 
-def _own_directory() -> list[str]:
-    """Have Hydra look for configs in ``$HPCML_CONFIG_DIR`` too, as in ``--config-dir``."""
-    directory = os.environ.get("HPCML_CONFIG_DIR")
-    if not directory:
-        return []
-    if not Path(directory).is_dir():
-        raise ConfigError(f"HPCML_CONFIG_DIR={directory}: there is no such directory")
-    return [f'hydra.searchpath=["file://{Path(directory).absolute()}"]']
+def _directories(flags: Any) -> list[Path]:
+    """Return the user's config directories: from ``--config-dir`` and ``$HPCML_CONFIG_DIR``.
+
+    Raises
+    ------
+    ConfigError
+        If a directory does not exist.
+    """
+    named = {"--config-dir ": flags.config_dir, "HPCML_CONFIG_DIR=": os.environ.get("HPCML_CONFIG_DIR")}
+    found = []
+    for how, directory in named.items():
+        if not directory:
+            continue
+        if not Path(directory).is_dir():
+            raise ConfigError(f"{how}{directory}: no such directory")
+        found.append(Path(directory).absolute())
+    return found
 
 
 def _refuse_hidden(flags: Any, choices: dict[str, str | None]) -> None:
-    """Refuse an option that is there twice: Hydra takes hpcml's own, and a user would wonder why his does nothing."""
+    """Reject a user's file that Hydra ignores because hpcml has one of the same name.
+
+    Raises
+    ------
+    ConfigError
+    """
     own = resources.files("hpcml.conf")
-    for directory in filter(None, (flags.config_dir, os.environ.get("HPCML_CONFIG_DIR"))):
+    for directory in _directories(flags):
+        if (directory / "config.yaml").is_file():
+            raise ConfigError(
+                f"{directory}/config.yaml would not be read: hpcml's own config is the root of every run",
+                *starting_again(directory),
+                "your own options are DIR/GROUP/OPTION.yaml, for example DIR/experiment/mine.yaml",
+            )
         for group, option in choices.items():
             file = f"{group}/{option}.yaml"
-            if (Path(directory) / file).is_file() and own.joinpath(file).is_file():
+            if (directory / file).is_file() and own.joinpath(file).is_file():
                 raise ConfigError(
                     f"{directory}/{file}: hpcml has a {group}={option} of its own", "give yours another name"
                 )
 
 
 def _cluster_of_site(flags: Any) -> list[str]:
-    """Choose the cluster that a site means if none is named: jobs of the site's scheduler."""
+    """Return the override for the default cluster of a site: jobs of the site's scheduler."""
     keys = {text.lstrip("+").partition("=")[0] for text in flags.overrides}
     if "cluster" in keys or not keys & {"site", "experiment"}:
         return []
-    found: list[str] = []
-
-    def look(config: DictConfig) -> None:
-        chosen = HydraConfig.get().runtime.choices.get("cluster")
-        scheduler = None if config.site is None else config.site.schedulers[0]
-        if scheduler is not None and chosen in {"local", scheduler}:  # else the experiment has chosen
-            found.append(f"cluster={scheduler}")
-
     choices = [text for text in flags.overrides if re.match(r"(site|experiment|hydra\.searchpath)=", text)]
-    # as it is; and if the experiment's keys do not suit the local cluster, with those that they may be meant for
-    for attempt in ([], ["cluster=pbs"], ["cluster=slurm"]):
-        with contextlib.suppress(Exception), _argv([sys.argv[0], *choices, *attempt, *_where(flags)]):
-            _main(look)  # what is wrong with the site is told when the whole is composed
-            break
-    return found
-
-
-def _where(flags: Any) -> list[str]:
-    """Give the flags again that say where configs are."""
-    where = [(f"--config-{name}", getattr(flags, f"config_{name}")) for name in ("dir", "path", "name")]
-    return [text for flag, value in where if value is not None for text in (flag, value)]
+    # First without a cluster; then, if the experiment's keys do not fit the local cluster, with
+    # each cluster that they may be written for.
+    jobs = [name for name, kind in CLUSTERS.items() if getattr(kind, "scheduler", None) is not None]
+    for attempt in [[], *([f"cluster={name}"] for name in jobs)]:
+        # An error in the site is reported when the whole config is composed.
+        with contextlib.suppress(Exception):
+            config, chosen = _load(flags, [*choices, *attempt])
+            scheduler = None if config.site is None else config.site.schedulers[0]
+            # Otherwise the experiment has chosen a cluster, or the site's file is wrong, which is
+            # reported later.
+            suits = scheduler in CLUSTERS and chosen.get("cluster") in {"local", scheduler}
+            return [f"cluster={scheduler}"] if suits else []
+    return []
 
 
 def _compose(flags: Any) -> tuple[DictConfig, dict[str, str | None]]:
-    """Compose, and have the command line replace what Hydra would merge; give the config and the options chosen."""
-    found: dict[str, Any] = {}
+    """Compose, where values from the command line replace those that Hydra would merge.
 
-    def capture(config: DictConfig) -> None:
-        choices = dict(HydraConfig.get().runtime.choices)
-        found["config"] = config
-        found["choices"] = {
-            group: choice for group, choice in choices.items() if not group.startswith(("hydra/", "schema/"))
-        }
-        found["again"] = replacing_merged(config, overrides, OPEN_GROUPS)
-        if not found["again"]:
-            for group in OPEN_GROUPS:
-                drop_leaks(config, group, found["choices"].get(group), overrides)
-
-    def run() -> None:
-        with _argv([sys.argv[0], *overrides, *_where(flags)]):
-            _main(capture)
-
+    Returns
+    -------
+    DictConfig
+        The config.
+    dict of str to (str or None)
+        The option chosen from each group.
+    """
     overrides = list(flags.overrides)
     try:
-        run()
+        config, choices = _load(flags, overrides)
     except Exception as error:
         overrides = replacing_lists(error, overrides)
-        run()
-    if found["again"]:
-        overrides = found["again"]
-        run()
-    return found["config"], found["choices"]
+        config, choices = _load(flags, overrides)
+    again = replacing_merged(config, overrides, OPEN_GROUPS)
+    if again:
+        overrides = again
+        config, choices = _load(flags, overrides)
+    # Check once more: the second composition may contain keys that a preset leaks, but it merges
+    # nothing.
+    if not replacing_merged(config, overrides, OPEN_GROUPS):
+        for group in OPEN_GROUPS:
+            drop_leaks(config, group, choices.get(group), _with_directories(flags, overrides))
+    return config, choices
 
 
-def _without(failed: str | None, overrides: Sequence[str], given: Sequence[str]) -> DictConfig | None:
-    """Compose again with as many overrides as go: what the names in the failed one are compared with."""
-    found: list[DictConfig] = []
-    # then those that choose: options of groups, and classes
-    choices = [text for text in overrides if "." not in text.partition("=")[0] or "._target_=" in text]
-    for attempt in ([text for text in overrides if text.lstrip("+") != failed], choices, []):
-        with contextlib.suppress(Exception), _argv([sys.argv[0], *attempt, *given]):
-            _main(found.append)
-            return found[0]
+def _without(failed: str | None, flags: Any) -> DictConfig | None:
+    """Compose again without the failed override, for a config to compare its keys with."""
+    # If that fails, use only the overrides that choose an option or a class.
+    choices = [text for text in flags.overrides if "." not in text.partition("=")[0] or "._target_=" in text]
+    for attempt in ([text for text in flags.overrides if text.lstrip("+") != failed], choices, []):
+        with contextlib.suppress(Exception):
+            config, _ = _load(flags, attempt)
+            return config
     return None
 
 
 def _of_size(small: Any, full: Any, *, _root_: DictConfig) -> Any:
-    """Choose a value of an experiment by the run's size: ``${of_size:400,20000}`` in a config."""
+    """Choose an experiment's value by the run's size, as in ``${of_size:400,20000}``."""
     return small if _root_.size == "small" else full
 
 
-def _main(task: Any) -> None:
-    OmegaConf.register_new_resolver("of_size", _of_size, replace=True)
-    store = ConfigStore.instance()
-    # Which cluster it is says its option: each begins with its own schema
-    store.store(name="schema", node=RunSpec(workload=MISSING, cluster=ClusterSpec()), provider="hpcml")
+def _register() -> None:
+    upstream.register_resolver("of_size", _of_size)
+    # The option determines the kind of cluster, since each option begins with its own schema.
+    upstream.store("schema", RunSpec(workload=MISSING, cluster=ClusterSpec()))
     for name, kind in CLUSTERS.items():
-        store.store(group="schema/cluster", name=name, node=kind, provider="hpcml")
-    hydra.main(version_base="1.3", config_path="pkg://hpcml.conf", config_name="config")(task)()
+        upstream.store(name, kind, group="schema/cluster")
+
+
+@contextlib.contextmanager
+def _hydra() -> Iterator[None]:
+    """Initialize Hydra once for all compositions of a command."""
+    _register()
+    with upstream.initialized("hpcml.conf"):
+        yield
+
+
+def _load(flags: Any, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str | None]]:
+    """Compose once; return the config and the option chosen from each group."""
+    config = hydra.compose("config", _with_directories(flags, overrides), return_hydra_config=True)
+    choices = {
+        str(group): choice
+        for group, choice in config.hydra.runtime.choices.items()
+        if not str(group).startswith(("hydra/", "schema/"))
+    }
+    with open_dict(config):
+        config.pop("hydra")
+    return config, choices
+
+
+def _with_directories(flags: Any, overrides: Sequence[str]) -> list[str]:
+    """Add the user's config directories in front of those of a search path override."""
+    own = [f'"file://{directory}"' for directory in _directories(flags)]
+    if not own:
+        return list(overrides)
+    given = next((text for text in overrides if text.startswith("hydra.searchpath=[")), "hydra.searchpath=[]")
+    items = [*own, *filter(None, [given.partition("=")[2][1:-1]])]
+    return [*(text for text in overrides if text != given), f"hydra.searchpath=[{','.join(items)}]"]
+
+
+def _show_by_hydra(prog: str, args: Sequence[str], flags: Any) -> None:
+    """Print the output of a Hydra flag, which only Hydra's main function implements."""
+    _register()
+    # Hydra itself adds the directory of --config-dir.
+    own = [] if flags.config_dir is not None else _with_directories(flags, [])
+    show = upstream.main("pkg://hpcml.conf", "config")
+    with _argv([prog, *args, *own]), _full_errors():
+        try:
+            show(lambda _: None)()
+        except (HpcmlError, BrokenPipeError):
+            # BrokenPipeError is raised in `hpcml run --help | head`.
+            raise
+        except Exception as error:
+            with _hydra():
+                comparable = _without(upstream.override_in(error), flags)
+            raise translate(error, comparable) from error
 
 
 def _show(config: DictConfig, package: str | None, resolve: bool) -> None:
@@ -267,7 +343,7 @@ def _show(config: DictConfig, package: str | None, resolve: bool) -> None:
 
 
 def _seed(model: Any, seed: int) -> None:
-    """Give the seed to a model that has a random_state and leaves it open: the same command gives the same result."""
+    """Set the seed of every ``random_state`` that is None, so that runs are reproducible."""
     if not hasattr(model, "get_params") or isinstance(model, type):
         return
     for name, value in sorted(model.get_params(deep=True).items()):
@@ -279,10 +355,11 @@ def _instantiate(node: Any, key: str, partial: bool) -> Any:
     if not isinstance(node, Mapping):
         return node
     try:
-        return instantiate({**node, "_partial_": True} if partial else node, _convert_="all")
+        return upstream.instantiate({**node, "_partial_": True} if partial else node)
     except Exception as error:
         cause: BaseException | None = error
-        while cause is not None:  # Hydra wraps what a constructor raises
+        # Hydra wraps the errors that a constructor raises.
+        while cause is not None:
             if isinstance(cause, HpcmlError):
                 raise cause from None
             last, cause = cause, cause.__cause__
@@ -291,7 +368,7 @@ def _instantiate(node: Any, key: str, partial: bool) -> Any:
 
 @contextlib.contextmanager
 def _argv(argv: Sequence[str]) -> Iterator[None]:
-    """Give Hydra a command line; it reads no other place."""
+    """Replace ``sys.argv``, from which Hydra reads its command line."""
     old, sys.argv = sys.argv, list(argv)
     try:
         yield
@@ -301,7 +378,7 @@ def _argv(argv: Sequence[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _full_errors() -> Iterator[None]:
-    """Have Hydra raise its errors instead of printing them and ending the process with 1."""
+    """Make Hydra raise errors instead of printing them and exiting with code 1."""
     old = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:

@@ -1,4 +1,4 @@
-"""Data: what a workload computes on, and the loaders of files."""
+"""Datasets for workloads, and loaders of files."""
 
 from __future__ import annotations
 

@@ -1,39 +1,37 @@
-"""NumPy files: .npy and .npz."""
+"""Load NumPy files, .npy and .npz."""
 
 from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hpcml.data.dataset import Dataset
+from hpcml.data.reading import check_room
 from hpcml.errors import DataError, nearest
+from hpcml.keys import config_key, documented
 
 
+@documented
 @dataclass(frozen=True, kw_only=True)
 class ArrayFile:
     """Arrays in a ``.npz`` archive, or in ``.npy`` files.
 
-    Parameters
-    ----------
-    path : str
-        ``.npz`` with all arrays, or ``.npy`` with X.
-    features, target, groups : str or None
-        Of a ``.npz`` the names of the arrays in it; of a ``.npy`` target and groups are files of their own.
-
     Notes
     -----
-    Arrays of Python objects are refused: reading them runs whatever code the file holds (numpy.load, allow_pickle).
+    Arrays of Python objects are rejected: reading them can run code (numpy.load, allow_pickle).
     """
 
-    path: str
-    target: str | None = None
-    features: str = "X"
-    groups: str | None = None
+    path: str = config_key(MISSING, ".npz file with all arrays, or .npy file with X", example="mine.npz")
+    target: str | None = config_key(None, "Name of the target's array in the .npz file, or its .npy file", example="y")
+    features: str = config_key("X", "Name of the array of features in the .npz file")
+    groups: str | None = config_key(
+        None, "Name, or .npy file, of the array that keeps samples of one group together in every split"
+    )
 
     def load(self) -> Dataset:
         """Read the arrays.
@@ -41,7 +39,7 @@ class ArrayFile:
         Raises
         ------
         DataError
-            If a file or an array is missing, damaged or holds objects.
+            If a file or array is missing, damaged or contains objects.
         """
         if Path(self.path).suffix == ".npz":
             named = {"X": self.features, "y": self.target, "groups": self.groups}
@@ -55,8 +53,9 @@ def _wanted(names: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _read(path: str, members: Mapping[str, str] | None = None) -> Any:
-    """Read the array of a .npy file, or some of a .npz archive's by name."""
+    """Read the array of a .npy file, or several of a .npz archive by name."""
     try:
+        check_room(Path(path).expanduser(), path)
         with Path(path).expanduser().open("rb") as file:
             content = np.load(file, allow_pickle=False)
             if members is None:
@@ -64,8 +63,8 @@ def _read(path: str, members: Mapping[str, str] | None = None) -> Any:
             return {key: _member(content, path, name) for key, name in members.items()}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or error
-        if "allow_pickle" in str(reason):  # NumPy says so of any file that is not its own
-            reason = "it is not one, or it holds Python objects, which are not read because reading them runs code"
+        if "allow_pickle" in str(reason):  # NumPy's error for any file in another format
+            reason = "another format, or an array of Python objects, which is not read because it can run code"
         raise DataError(f"{path}: cannot be read as a NumPy file: {reason}") from error
 
 

@@ -1,4 +1,4 @@
-"""Samples in blocks, for data larger than memory: each is read where it is needed, by the worker that works on it."""
+"""Samples in blocks, for data larger than memory. Each block is read by the worker that uses it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ import psutil
 
 from hpcml.data.dataset import Dataset
 from hpcml.errors import ConfigError, DataError
+from hpcml.units import count
 
-# Reads one block: X and y, or X and None. It travels to a worker, so it is small and can be pickled.
+# Reads one block and returns X and y, or X and None. It is sent to a worker, so it is small and
+# picklable.
 Read = Callable[[], tuple[Any, Any]]
 
-# Rows of a block where nobody has said how many, and nothing else suggests it.
+# Default number of rows of a block.
 ROWS = 100_000
 
-# What numpy makes of a number of unknown type, in bytes.
+# Bytes of a number of unknown type, as numpy converts it.
 _NUMBER = 8
 
 
@@ -32,15 +34,15 @@ class Blocks:
     Parameters
     ----------
     rows : sequence of (int or None)
-        How many samples each block has; None where that is known only when it has been read.
+        Number of samples of each block; None if unknown before it is read.
     recipe : callable
-        Gives for a block's number what reads it, see :data:`Read`.
+        Returns the reader of a block, given its number; see :data:`Read`.
     n_features : int or None
-        None if it is known only when a block has been read.
+        None if unknown before a block is read.
     has_target : bool
     feature_names : tuple of str or None
     name : str
-        Where they came from, for messages and the manifest.
+        Origin of the samples, for messages and the manifest.
 
     Raises
     ------
@@ -57,11 +59,11 @@ class Blocks:
 
     def __post_init__(self) -> None:
         if not self.rows:
-            raise DataError(f"{self.name}: there is nothing in it: it has no blocks")
+            raise DataError(f"{self.name}: is empty: it has no blocks")
         empty = [number for number, rows in enumerate(self.rows) if rows == 0]
         if empty:
             raise DataError(
-                f"{self.name}: block {empty[0]} of {len(self.rows)} has no rows", "leave it out, or look at its source"
+                f"{self.name}: block {empty[0]} of {len(self.rows)} has no rows", "leave it out, or check its source"
             )
 
     def __len__(self) -> int:
@@ -69,41 +71,42 @@ class Blocks:
 
     @property
     def n_samples(self) -> int | None:
-        """How many samples there are; None if not all blocks know."""
+        """Number of samples; None if it is unknown for some block."""
         return None if None in self.rows else sum(rows for rows in self.rows if rows is not None)
 
     @property
     def n_bytes(self) -> int | None:
-        """How much memory all of them would take, as far as that is known."""
+        """Memory of all blocks together, in bytes; None if unknown."""
         if self.n_samples is None or self.n_features is None:
             return None
         return self.n_samples * self.n_features * _NUMBER
 
     def describe(self) -> str:
-        """One line: name, shape and number of blocks."""
+        """Return one line with name, shape and number of blocks."""
         samples = "?" if self.n_samples is None else f"{self.n_samples}"
         features = "?" if self.n_features is None else f"{self.n_features}"
         target = "" if self.has_target else ", no target"
-        return f"{self.name}: {samples} samples x {features} features in {len(self)} blocks{target}"
+        blocks = count(len(self), "block")
+        return f"{self.name}: {samples} samples x {features} features in {blocks}{target}"
 
     def block(self, number: int) -> Block:
-        """Give what reads one block; it may be sent to a worker."""
+        """Return a block that can be sent to a worker, without reading it."""
         return Block(number, self.name, self.feature_names, self.n_features, self.recipe(number))
 
     @functools.cached_property
     def whole(self) -> Dataset:
-        """All blocks in one dataset, read here.
+        """All blocks in one dataset, read in this process.
 
         Raises
         ------
         DataError
-            If they would fill this machine's memory, or one cannot be read.
+            If they exceed half of the free memory, or a block cannot be read.
         """
         most = psutil.virtual_memory().available // 2
         if self.n_bytes is not None and self.n_bytes > most:
             raise DataError(
-                f"{self.name}: {self.n_bytes / 1024**3:.1f}GB do not fit into the memory here",
-                "workload=incremental, predict and kmeans take data in blocks; or take fewer samples",
+                f"{self.name}: {self.n_bytes / 1024**3:.1f}GB do not fit into memory",
+                "use workload=incremental, predict or kmeans, which read data in blocks, or fewer samples",
             )
         parts = [self.block(number).load() for number in range(len(self))]
         return Dataset(
@@ -116,7 +119,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Block:
-    """One block, not read yet."""
+    """A block that has not been read."""
 
     number: int
     source: str
@@ -125,12 +128,12 @@ class Block:
     read: Read
 
     def load(self) -> Dataset:
-        """Read it, where this is called.
+        """Read the block in this process.
 
         Raises
         ------
         DataError
-            If it cannot be read, is empty, not numeric, or has another number of features than the others.
+            If it cannot be read, is empty or not numeric, or has a different number of features.
         """
         name = f"{self.source}, block {self.number}"
         try:
@@ -145,27 +148,27 @@ class Block:
         return data
 
 
-def in_blocks(data: Dataset | Blocks, rows: int | None = None) -> Blocks:
-    """Cut a dataset into blocks; what is in blocks already stays as it is.
+def in_blocks(data: Dataset | Blocks, block_size: int | None = None) -> Blocks:
+    """Split a dataset into blocks; return blocks unchanged.
 
     Parameters
     ----------
-    rows : int or None
-        Of each block, the key ``workload.rows``; None: :data:`ROWS`.
+    block_size : int or None
+        Rows of each block, the key ``workload.block_size``; None for :data:`ROWS`.
 
     Raises
     ------
     ConfigError
-        If rows are given for what is in blocks already.
+        If rows are given for data that is already in blocks.
     """
     if isinstance(data, Blocks):
-        if rows is not None:
+        if block_size is not None:
             raise ConfigError(
-                f"workload.rows={rows}: {data.name} is in blocks of its own",
-                "leave it out; or data.rows, if its loader has that: parquet_blocks and replicas do",
+                f"workload.block_size={block_size}: {data.name} is already in blocks",
+                "leave it out; or set data.block_size, which parquet_blocks and replicas have",
             )
         return data
-    bounds = [*range(0, data.n_samples, rows or ROWS), data.n_samples]
+    bounds = [*range(0, data.n_samples, block_size or ROWS), data.n_samples]
 
     def recipe(number: int) -> Read:
         part = slice(bounds[number], bounds[number + 1])
@@ -182,7 +185,7 @@ def in_blocks(data: Dataset | Blocks, rows: int | None = None) -> Blocks:
 
 
 def in_memory(data: Dataset | Blocks) -> Dataset:
-    """Give a dataset in memory; blocks are read, if they fit.
+    """Return a dataset in memory, reading blocks if they fit.
 
     Raises
     ------
@@ -201,12 +204,12 @@ class _Slice:
 
 
 def is_lazy(value: Any) -> bool:
-    """Tell whether it is a Dask array."""
+    """Return whether a value is a Dask array."""
     return hasattr(value, "dask") and hasattr(value, "blocks")
 
 
 def of_arrays(X: Any, y: Any, name: str) -> Blocks:
-    """Make blocks of Dask arrays: one for each chunk of rows.
+    """Build blocks from Dask arrays, one for each chunk of rows.
 
     Parameters
     ----------
@@ -216,7 +219,7 @@ def of_arrays(X: Any, y: Any, name: str) -> Blocks:
     Raises
     ------
     DataError
-        If the shapes do not fit.
+        If the shapes do not match.
     """
     import dask.array as da
 
@@ -234,7 +237,7 @@ def of_arrays(X: Any, y: Any, name: str) -> Blocks:
 
     def recipe(number: int) -> Read:
         parts = [X.blocks[number]] if y is None else [X.blocks[number], y.blocks[number]]
-        return _Lazy(tuple(dask.optimize(*parts)))  # so that not the graph of all blocks travels with each
+        return _Lazy(tuple(dask.optimize(*parts)))  # Culls the graph to the tasks of this block.
 
     return Blocks(rows=rows, recipe=recipe, n_features=int(X.shape[1]), has_target=y is not None, name=name)
 

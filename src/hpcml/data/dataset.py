@@ -1,4 +1,4 @@
-"""Dataset: samples, targets and names, in memory."""
+"""A dataset in memory: samples, targets and names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hpcml.errors import DataError
+from hpcml.units import count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,18 +19,18 @@ class Dataset:
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features), or of shape (n_samples,)
-        A number each; or texts, one for each sample.
+        Numbers; or texts, one per sample.
     y : ndarray of shape (n_samples,) or (n_samples, n_outputs), or None
         Targets.
     groups : ndarray of shape (n_samples,) or None
         Labels that keep samples together, for splitters such as GroupKFold.
     name : str
-        Where it came from, for messages and the manifest.
+        Origin of the samples, for messages and the manifest.
 
     Raises
     ------
     DataError
-        If the shapes do not fit, or X holds anything but numbers or texts.
+        If the shapes do not match, or X contains anything but numbers or texts.
     """
 
     X: Any
@@ -52,11 +53,12 @@ class Dataset:
             missing = _count_missing(value)
             if missing:
                 raise DataError(
-                    f"{self.name}: {key} has {missing} missing values among {len(value)}", "remove those samples"
+                    f"{self.name}: {key} has {count(missing, 'missing value')} among {len(value)}",
+                    "remove those samples",
                 )
 
     def __sizeof__(self) -> int:
-        # what Dask goes by when it decides where a task runs, and what goes from memory to disk
+        # Dask uses the size to decide where tasks run and what to spill.
         return object.__sizeof__(self) + sum(getattr(array, "nbytes", 0) for array in (self.X, self.y, self.groups))
 
     @property
@@ -69,7 +71,7 @@ class Dataset:
         return bool(self.X.ndim == 1)
 
     def describe(self) -> str:
-        """One line: name, shape and kind of the target."""
+        """Return one line with name, shape and kind of target."""
         shape = f"{len(self.X)} texts" if self.is_text else f"{self.X.shape[0]} samples x {self.X.shape[1]} features"
         if self.y is None:
             return f"{self.name}: {shape}, no target"
@@ -90,7 +92,7 @@ def _numbers(X: Any, name: str) -> Any:
         hint = "a single feature is X.reshape(-1, 1)" if X.ndim == 1 else "flatten each sample to one row"
         raise DataError(f"{name}: X has shape {X.shape}, but must be (n_samples, n_features)", hint)
     if X.shape[0] == 0 or X.shape[1] == 0:
-        raise DataError(f"{name}: there is nothing in it: X has shape {X.shape}")
+        raise DataError(f"{name}: is empty: X has shape {X.shape}")
     if X.dtype.kind == "b":
         return X.astype(np.float64)
     if X.dtype.kind not in "iuf":
@@ -109,8 +111,8 @@ def _texts(X: Any, name: str) -> Any:
     odd = [number for number, text in enumerate(X) if not isinstance(text, str)]
     if odd:
         raise DataError(
-            f"{name}: {len(odd)} of {len(X)} texts are none, the first is sample {odd[0]}: {X[odd[0]]!r}",
-            "remove those samples, or make them empty texts",
+            f"{name}: {len(odd)} of {len(X)} samples are not text, the first is sample {odd[0]}: {X[odd[0]]!r}",
+            "remove those samples, or replace them by empty texts",
         )
     return X
 

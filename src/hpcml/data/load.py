@@ -1,4 +1,4 @@
-"""The one function that makes a dataset out of whatever the user has."""
+"""Convert any supported source of data to a dataset."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from hpcml.errors import DataError, HpcmlError
 
 
 def load(source: Any) -> Dataset | Blocks:
-    """Make a dataset, in memory or in blocks, of what a config or a caller gave.
+    """Load a dataset, in memory or in blocks, from any supported source.
 
     Parameters
     ----------
     source : object
-        A Dataset or Blocks; a loader with a ``load`` method; an ``(X, y)`` or ``(X, y, groups)`` tuple, of Dask arrays
-        ``(X, y)``; a scikit-learn Bunch or other mapping with ``data`` and ``target``; or a callable without arguments
-        that returns one of these.
+        A Dataset or Blocks; a loader with a ``load`` method; a tuple ``(X, y)`` or ``(X, y,
+        groups)``, where X and y may be Dask arrays without groups; a scikit-learn Bunch or other
+        mapping with ``data`` and ``target``; or a callable without arguments that returns one of
+        these.
 
     Raises
     ------
     DataError
-        If it is none of these, or fails.
+        If the source is none of these, or loading fails.
     """
     name = _name(source)
     try:
@@ -50,13 +51,13 @@ def load(source: Any) -> Dataset | Blocks:
             return of_arrays(X, y, name)
         return Dataset(X=X, y=y, groups=groups[0] if groups else None, name=name)
     raise DataError(
-        f"{name} gave a {type(source).__name__}",
-        "wanted: hpcml.Dataset, a tuple (X, y) or (X, y, groups), or a mapping with data and target",
+        f"{name} returned a {type(source).__name__}",
+        "expected hpcml.Dataset, a tuple (X, y) or (X, y, groups), or a mapping with data and target",
     )
 
 
 def paths(source: Any) -> list[str]:
-    """List the files that a source names, by full paths: what jobs on other nodes must be able to see.
+    """Return absolute paths of a source's files, which jobs on other nodes must read.
 
     >>> import functools
     >>> paths(functools.partial(load, path="/g/data/ab12/flights.csv", target="delay"))
@@ -71,7 +72,7 @@ def paths(source: Any) -> list[str]:
 
 
 def _name(source: Any) -> str:
-    function = getattr(source, "func", source)  # a functools.partial is named after what it calls
+    function = getattr(source, "func", source)  # Name a functools.partial after its function.
     if isinstance(function, Dataset):
         return function.name
     return str(getattr(function, "__qualname__", None) or type(function).__qualname__)

@@ -1,8 +1,8 @@
-"""Replicas: a small dataset many times over, to try out what is meant for data larger than memory."""
+"""Repeat a small dataset, to try workloads for data larger than memory."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from typing import Any
 
 import numpy as np
@@ -10,43 +10,36 @@ import numpy as np
 from hpcml.data.blocks import ROWS, Blocks, Read
 from hpcml.data.dataset import Dataset
 from hpcml.data.load import load
-from hpcml.errors import DataError, check_whole
+from hpcml.errors import DataError
+from hpcml.keys import check_keys, config_key, documented, kind, whole
 
 
+@documented
 @dataclass(frozen=True, kw_only=True)
 class Replicas:
-    """A dataset, repeated.
+    """A dataset, repeated."""
 
-    Parameters
-    ----------
-    source : object
-        The dataset, as :func:`hpcml.data.load` takes it.
-    times : int
-        How often.
-    rows : int or None
-        Of a block, in whole replicas; None: about a hundred thousand.
-    """
-
-    source: Any
-    times: int = 100
-    rows: int | None = None
+    source: Any = config_key(
+        MISSING, "Dataset to repeat: any of sklearn.datasets, or a loader of your own", kind("loader of data")
+    )
+    times: int = config_key(100, "Number of repetitions", whole())
+    block_size: int | None = config_key(None, "Rows of a block, in whole replicas. null: about 100,000", whole())
 
     def __post_init__(self) -> None:
-        check_whole("data.times", self.times)
-        check_whole("data.rows", self.rows, none=True)
+        check_keys(self, "data.")
 
     def load(self) -> Blocks:
-        """Load the source once; the replicas are made on the workers.
+        """Load the source once; the workers repeat it.
 
         Raises
         ------
         DataError
-            If the source cannot be loaded, or is in blocks itself.
+            If the source cannot be loaded, or is already in blocks.
         """
         data = load(self.source)
         if not isinstance(data, Dataset):
-            raise DataError(f"{data.name}: is in blocks already, and is not repeated")
-        together = max(1, (self.rows or ROWS) // data.n_samples)
+            raise DataError(f"{data.name}: is already in blocks and cannot be repeated")
+        together = max(1, (self.block_size or ROWS) // data.n_samples)
         counts = [min(together, self.times - done) for done in range(0, self.times, together)]
 
         def recipe(number: int) -> Read:

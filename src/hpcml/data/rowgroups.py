@@ -1,8 +1,8 @@
-"""Parquet files as blocks: before the run only their footers are read, the rows by the workers."""
+"""Read Parquet files in blocks: their footers before the run, their rows on the workers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,35 +10,32 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from hpcml.data.blocks import ROWS, Blocks, Read
-from hpcml.data.table import TableFile, is_number
-from hpcml.errors import DataError, check_whole
+from hpcml.data.index import find_indices
+from hpcml.data.reading import check_column, check_columns, readable
+from hpcml.data.table import TableFile, is_number, warn_excluded
+from hpcml.errors import DataError
+from hpcml.keys import check_keys, config_key, documented, kind, whole
 
-# Bytes that are read from a column at a time.
+# Buffer size for reading a column, in bytes.
 _BUFFER = 1024**2
 
 
+@documented
 @dataclass(frozen=True, kw_only=True)
 class RowGroups:
-    """A Parquet file, or a directory of them, read in blocks of whole row groups.
+    """A Parquet file, or a directory of them, read in blocks of whole row groups."""
 
-    Parameters
-    ----------
-    path : str
-    target : str or None
-        The column to predict; it may hold text.
-    drop : sequence of str
-        Columns to leave out.
-    rows : int
-        Row groups are put together to blocks of about so many rows; a larger row group is a block of its own.
-    """
-
-    path: str
-    target: str | None = None
-    drop: tuple[str, ...] = ()
-    rows: int = ROWS
+    path: str = config_key(MISSING, "Parquet file, or directory of Parquet files", example="mine.parquet")
+    target: str | None = config_key(None, "Column to predict; it may hold text")
+    drop: tuple[str, ...] = config_key((), "Columns to exclude", kind("list of columns"), example="[id, date]")
+    block_size: int = config_key(
+        ROWS, "Rows of a block: row groups are put together up to about this number; a larger one is a block", whole()
+    )
 
     def __post_init__(self) -> None:
-        check_whole("data.rows", self.rows)
+        check_keys(self, "data.")
+        object.__setattr__(self, "drop", check_columns("drop", self.drop))
+        object.__setattr__(self, "target", check_column("target", self.target))
 
     def load(self) -> Blocks:
         """Read the footers.
@@ -46,29 +43,33 @@ class RowGroups:
         Raises
         ------
         DataError
-            If a file is missing, damaged or empty, has other columns than the first, or a feature is not numeric.
+            If a file is missing, damaged or empty, its columns differ, or a feature is not numeric.
         """
+        table = TableFile(path=self.path, target=self.target, drop=self.drop)
         schema, groups = None, []
         for path in self._files():
             found = _footer(path)
-            schema = schema or found.schema.to_arrow_schema()
-            _compare(schema, found.schema.to_arrow_schema(), path)
+            its_schema = found.schema.to_arrow_schema()
+            table.check_unique(its_schema.names)
+            schema = schema or its_schema
+            _compare(schema, its_schema, path)
             if found.num_rows == 0:
                 raise DataError(f"{path}: has no rows", "remove it")
             groups += [(path, number, found.row_group(number).num_rows) for number in range(found.num_row_groups)]
-        assert schema is not None  # there is a file, or _files has raised
-        table = TableFile(path=self.path, target=self.target, drop=self.drop)
-        features = table.features(schema)
+        assert schema is not None  # _files raises unless there is a file.
+        excluded = find_indices(schema, table.named)
+        features = table.features(schema, excluded)
+        warn_excluded(self.path, excluded)
         for name in features:
             if not is_number(schema.field(name).type):
                 raise DataError(
                     f"{self.path}: column '{name}' is not numeric: its type is {schema.field(name).type}",
-                    f"leave it out: 'data.drop=[{name}]'; or encode it as numbers first",
+                    f"exclude it: 'data.drop=[{name}]'; or encode it as numbers first",
                 )
         columns = [*features, *([self.target] if self.target else [])]
-        chunks = _together(groups, self.rows)
+        chunks = _together(groups, self.block_size)
 
-        read = TableFile(path=self.path, target=self.target)  # of the columns that are left
+        read = TableFile(path=self.path, target=self.target)  # Reads the selected columns only.
 
         def recipe(number: int) -> Read:
             return _Rows(tuple((path, group) for path, group, _ in chunks[number]), tuple(columns), read)
@@ -87,24 +88,21 @@ class RowGroups:
         files = sorted(root.glob("**/*.parquet")) if root.is_dir() else [root]
         files = [file for file in files if not file.name.startswith((".", "_"))]
         if not files:
-            raise DataError(f"{self.path}: there is no file *.parquet in it")
+            raise DataError(f"{self.path}: contains no file *.parquet")
         return [str(file) for file in files]
 
 
 def _footer(path: str) -> Any:
-    try:
+    with readable(path):
         return pyarrow.parquet.read_metadata(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except pa.ArrowException as error:
-        raise DataError(f"{path}: cannot be read as Parquet: {error}") from error
 
 
 def _compare(first: pa.Schema, found: pa.Schema, path: str) -> None:
     lacking, more = set(first.names) - set(found.names), set(found.names) - set(first.names)
     if lacking or more:
-        texts = [f"no column '{name}'" for name in sorted(lacking)] + [f"also '{name}'" for name in sorted(more)]
-        raise DataError(f"{path}: has {', '.join(texts)}: other columns than the first file")
+        texts = [f"no column '{name}'" for name in sorted(lacking)]
+        texts += [f"an additional column '{name}'" for name in sorted(more)]
+        raise DataError(f"{path}: has {', '.join(texts)}: its columns differ from those of the first file")
     for name in first.names:
         if is_number(first.field(name).type) != is_number(found.field(name).type):
             kinds = f"{found.field(name).type}, and {first.field(name).type} in the first file"
@@ -112,7 +110,7 @@ def _compare(first: pa.Schema, found: pa.Schema, path: str) -> None:
 
 
 def _together(groups: list[tuple[str, int, int]], rows: int) -> list[list[tuple[str, int, int]]]:
-    """Put row groups together, in order, until another would be more than enough."""
+    """Combine consecutive row groups into chunks of up to this many rows."""
     chunks: list[list[tuple[str, int, int]]] = []
     for group in groups:
         if chunks and sum(count for _, _, count in chunks[-1]) + group[2] <= rows:
@@ -130,13 +128,13 @@ class _Rows:
 
     def __call__(self) -> tuple[Any, Any]:
         data = self.table.dataset(pa.concat_tables(map(self._group, self.groups), promote_options="permissive"))
-        # Arrow keeps what it has freed, as much as the block again, and the worker needs it for other things
+        # Arrow keeps freed memory, up to the size of the block, which the worker needs.
         pa.default_memory_pool().release_unused()
         return data.X, data.y
 
     def _group(self, group: tuple[str, int]) -> pa.Table:
         path, number = group
-        # column after column, in pieces: else all of the row group is read before the first of it is decoded
+        # Read column by column, in pieces, to avoid loading the whole encoded row group.
         with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER) as file:
             return pa.table(
                 {name: file.read_row_group(number, columns=[name], use_threads=False)[name] for name in self.columns}

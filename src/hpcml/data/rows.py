@@ -1,4 +1,4 @@
-"""Rows of a table as mappings, for functions that are called with each: CSV, Parquet and JSON Lines files."""
+"""Read rows of CSV, Parquet and JSON Lines files as arguments of a user's function."""
 
 from __future__ import annotations
 
@@ -6,37 +6,41 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hpcml.data.table import TableFile
+from hpcml.data.index import find_row_numbers
+from hpcml.data.table import TableFile, warn_excluded
 from hpcml.errors import DataError
 
 _JSON_LINES = (".jsonl", ".ndjson")
 
 
 def read_rows(path: str) -> list[dict[str, Any]]:
-    """Read a table's rows, in its order.
+    """Read the rows of a table in order; exclude row numbers and stored indices with a warning.
 
     Parameters
     ----------
     path : str
-        Ends in .jsonl or .ndjson for JSON Lines; anything else as :class:`hpcml.data.TableFile`. An empty cell is None.
+        A .jsonl or .ndjson file, or any file that :class:`hpcml.data.TableFile` reads. An empty
+        cell becomes None.
 
     Raises
     ------
     DataError
-        If it is missing, empty or damaged.
+        If the file is missing, empty or damaged, or a column has no name.
     """
     if Path(path).suffix in _JSON_LINES:
         rows = _json_lines(path)
     else:
+        file = TableFile(path=path)
         try:
-            table = TableFile(path=path).read()
+            table = file.read()
+            file.check_unique(table.column_names)
+            excluded = find_row_numbers(table, path)
         except DataError as error:
-            raise DataError(error.message) from error  # its hints name keys of the data
-        rows = table.to_pylist()
-        if len(set(table.column_names)) < len(table.column_names):
-            raise DataError(f"{path}: column names stand twice: {', '.join(table.column_names)}")
+            raise DataError(error.message) from error  # The hints name keys that do not apply here.
+        warn_excluded(path, excluded)
+        rows = table.drop_columns(list(excluded)).to_pylist()
     if not rows:
-        raise DataError(f"{path}: there are no rows in it")
+        raise DataError(f"{path}: has no rows")
     return rows
 
 
@@ -52,8 +56,8 @@ def _json_lines(path: str) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise DataError(f"{path}, line {number}: is no JSON: {error}") from error
+            raise DataError(f"{path}, line {number}: invalid JSON: {error}") from error
         if not isinstance(row, dict):
-            raise DataError(f"{path}, line {number}: is no JSON object", 'a line is {"name": value, ...}')
+            raise DataError(f"{path}, line {number}: not a JSON object", 'write lines such as {"name": value, ...}')
         rows.append(row)
     return rows

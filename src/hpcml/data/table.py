@@ -1,53 +1,55 @@
-"""Tables: CSV and Parquet files."""
+"""Load CSV and Parquet files."""
 
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
-from pathlib import Path
+import warnings
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import MISSING, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet
 
 from hpcml.data.dataset import Dataset
-from hpcml.errors import DataError, nearest
+from hpcml.data.index import find_row_numbers
+from hpcml.data.reading import SEPARATOR, CsvFormat, check_column, check_columns, check_delimiter, read_table
+from hpcml.errors import DataError, nearest, printable
+from hpcml.keys import config_key, documented, kind
+
+# A float64 represents all integers up to this one exactly.
+_EXACT = 2**53
 
 
+@documented
 @dataclass(frozen=True, kw_only=True)
 class TableFile:
-    """A CSV or Parquet file; every column but target and groups is a feature.
+    """A CSV or Parquet file. All columns except target and groups are features.
 
-    Parameters
-    ----------
-    path : str
-        Ends in .parquet or .pq, or is a directory, for Parquet; anything else is CSV (compressed ones too: .gz, .bz2).
-    target : str or None
-        The column to predict; it may hold text.
-    groups : str or None
-        The column that keeps samples together, for splitters such as GroupKFold.
-    drop : sequence of str
-        Columns to leave out.
-    delimiter : str
-        CSV only.
-    header : bool
-        CSV only: whether the first line has the names; without, they are f0, f1, ...
+    Row numbers and stored indices are excluded with a warning.
     """
 
-    path: str
-    target: str | None = None
-    groups: str | None = None
-    drop: tuple[str, ...] = ()
-    delimiter: str = ","
-    header: bool = True
+    path: str = config_key(
+        MISSING,
+        "CSV file (compressed too: gzip, bz2, zstd, lz4), Parquet file, or directory of Parquet files",
+        example="mine.csv",
+    )
+    target: str | None = config_key(None, "Column to predict; it may hold text")
+    groups: str | None = config_key(None, "Column that keeps samples of one group together in every split")
+    drop: tuple[str, ...] = config_key((), "Columns to exclude", kind("list of columns"), example="[id, date]")
+    delimiter: str = config_key(",", "Character between the columns of a CSV file; tab for tabs")
+    header: bool = config_key(True, "Whether the first line of a CSV file has the names. false: they are f0, f1, ...")
 
     def __post_init__(self) -> None:
         if str(self.path) == "":
             raise DataError("data.path is empty", "type data.path=FILE")
-        if isinstance(self.drop, str):  # data.drop=id, without the brackets of a list
-            object.__setattr__(self, "drop", (self.drop,))
+        object.__setattr__(self, "drop", check_columns("drop", self.drop))  # Accepts data.drop=id as well.
+        object.__setattr__(self, "target", check_column("target", self.target))
+        object.__setattr__(self, "groups", check_column("groups", self.groups))
+        object.__setattr__(self, "delimiter", check_delimiter(self.delimiter))
 
     def load(self) -> Dataset:
         """Read the table.
@@ -55,18 +57,33 @@ class TableFile:
         Raises
         ------
         DataError
-            If the file is missing, empty, ragged, has no such column, or a feature is not numeric.
+            If the file is missing, empty or ragged, a column is missing, or a feature is not
+            numeric.
         """
-        return self.dataset(self.read())
+        table = self.read()
+        self.check_unique(table.column_names)
+        excluded = find_row_numbers(table, self.path, self.named)
+        warn_excluded(self.path, excluded)
+        return self.dataset(table, excluded)
 
-    def dataset(self, table: pa.Table) -> Dataset:
-        """Make a dataset of the file's table, or of a part of it.
+    @property
+    def named(self) -> set[str | None]:
+        """Columns named by the user."""
+        return {self.target, self.groups, *self.drop}
+
+    def dataset(self, table: pa.Table, excluded: Collection[str] = ()) -> Dataset:
+        """Build a dataset from the file's table, or part of it.
+
+        Parameters
+        ----------
+        excluded : collection of str
+            Columns to exclude in addition to :attr:`drop`.
 
         Raises
         ------
         DataError
         """
-        features = self.features(table.schema)
+        features = self.features(table.schema, excluded)
         if table.num_rows == 0:
             raise DataError(f"{self.path}: has a header but no rows")
         return Dataset(
@@ -79,75 +96,74 @@ class TableFile:
 
     def _samples(self, table: pa.Table, features: list[str]) -> Any:
         X = np.empty((table.num_rows, len(features)))
-        for number, name in enumerate(features):  # one after the other: all would be a second copy of the table
+        for number, name in enumerate(features):  # One at a time, to avoid a second copy of the table.
             X[:, number] = self._feature(table, name)
         return X
 
-    def features(self, schema: pa.Schema) -> list[str]:
-        """Name the columns that are features.
+    def check_unique(self, columns: list[str]) -> None:
+        """Check that the names of columns are unique.
 
         Raises
         ------
         DataError
-            If a column that was named is not there, or none is left.
+        """
+        counts = Counter(columns)
+        twice = sorted(name for name, count in counts.items() if count > 1)
+        if twice == [""]:
+            raise DataError(f"{self.path}: {counts['']} columns have no name", "name them in the first line")
+        if twice:
+            raise DataError(f"{self.path}: duplicate column names: {', '.join(twice)}")
+
+    def features(self, schema: pa.Schema, excluded: Collection[str] = ()) -> list[str]:
+        """Return the columns that are features.
+
+        Raises
+        ------
+        DataError
+            If a column named by the user does not exist, or no feature is left.
         """
         columns = schema.names
-        if len(set(columns)) < len(columns):
-            twice = sorted({name for name in columns if columns.count(name) > 1})
-            raise DataError(f"{self.path}: column names stand twice: {', '.join(twice)}")
         named = {"target": self.target, "groups": self.groups, **{f"drop[{i}]": d for i, d in enumerate(self.drop)}}
         for key, name in named.items():
             if name is not None and name not in columns:
                 hints = [nearest(name, columns)]
                 if len(columns) == 1:
-                    hints.append("there is one column only: is the separator another one? 'data.delimiter=\";\"'")
+                    hints.append(f"there is only one column: {SEPARATOR}")
                 raise DataError(f"data.{key}={name}: {self.path} has no such column", *hints)
-        features = [name for name in columns if name not in {self.target, self.groups, *self.drop}]
+        others = {*self.named, *excluded}
+        features = [name for name in columns if name not in others]
         if not features:
-            raise DataError(f"{self.path}: no column is left for the features", f"columns: {', '.join(columns)}")
+            raise DataError(f"{self.path}: no columns are left as features", f"columns: {', '.join(columns)}")
         return features
 
     def read(self) -> pa.Table:
-        """Read the table as it is, whatever its columns hold.
+        """Read the table without checking its columns.
 
         Raises
         ------
         DataError
             If the file is missing, empty, ragged or damaged.
         """
-        path = Path(str(self.path)).expanduser()
-        try:
-            path.stat()  # PyArrow's own message for a missing file repeats the path and names no reason
-            if path.is_dir() or path.suffix in {".parquet", ".pq"}:
-                return pyarrow.parquet.read_table(path)
-            return pyarrow.csv.read_csv(
-                path,
-                read_options=pyarrow.csv.ReadOptions(autogenerate_column_names=not self.header),
-                parse_options=pyarrow.csv.ParseOptions(delimiter=self.delimiter),
-                # an empty cell of a text column is a missing value, as it is in any other column
-                convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False),
-            )
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be read: {error.strerror or error}") from error
-        except (pa.ArrowException, ValueError) as error:
-            # ragged lines, an empty file, a damaged footer: PyArrow says which line and why
-            hints = ["is the separator another one? 'data.delimiter=\";\"'"] if "columns, got" in str(error) else []
-            raise DataError(f"{self.path}: cannot be read: {error}", *hints) from error
+        return read_table(self.path, CsvFormat(self.delimiter, self.header))
 
     def _feature(self, table: pa.Table, name: str) -> Any:
         column = table[name]
         if not is_number(column.type):
             if pa.types.is_null(column.type):
-                raise DataError(f"{self.path}: column '{name}' is empty", f"leave it out: 'data.drop=[{name}]'")
+                raise DataError(f"{self.path}: column '{name}' is empty", f"exclude it: 'data.drop=[{name}]'")
             raise DataError(
                 f"{self.path}: column '{name}' is not numeric: {_example(column)}",
-                f"leave it out: 'data.drop=[{name}]'; or encode it as numbers first",
+                f"exclude it: 'data.drop=[{name}]'; or encode it as numbers first",
             )
-        # a missing value becomes NaN; whether the model takes those is checked later
-        return column.cast(pa.float64()).to_numpy()
+        if _is_rounded(column):
+            warnings.warn(
+                f"{self.path}: column '{name}' contains integers beyond 2**53, which are rounded", stacklevel=2
+            )
+        # Missing values become NaN. Later checks decide whether the model accepts them.
+        return column.cast(pa.float64(), safe=False).to_numpy()
 
     def labels(self, table: pa.Table, name: str | None) -> Any:
-        """Give a column that may hold text; None if it has no name.
+        """Return a column, which may contain text; None if no name is given.
 
         Raises
         ------
@@ -156,7 +172,7 @@ class TableFile:
         """
         if name is None:
             return None
-        if pa.types.is_binary(table[name].type):  # what PyArrow makes of text that is not UTF-8
+        if pa.types.is_binary(table[name].type):  # PyArrow's type for text that is not UTF-8
             raise DataError(
                 f"{self.path}: column '{name}' is not UTF-8 text",
                 f"convert it: iconv -f latin1 -t utf8 {shlex.quote(str(self.path))} > utf8.csv",
@@ -164,8 +180,21 @@ class TableFile:
         return table[name].to_numpy()
 
 
+def warn_excluded(path: str, excluded: dict[str, str]) -> None:
+    """Warn about each excluded column, with the reason."""
+    for name, reason in excluded.items():
+        warnings.warn(f"{path}: column '{name}' is excluded: {reason}", stacklevel=2)
+
+
+def _is_rounded(column: Any) -> bool:
+    if not pa.types.is_integer(column.type) or column.type.bit_width < 64:
+        return False
+    ends = pc.min_max(column).as_py().values()
+    return any(end is not None and abs(end) > _EXACT for end in ends)
+
+
 def is_number(kind: pa.DataType) -> bool:
-    """Tell whether a column of this type can be a feature."""
+    """Return whether a column of this type can be a feature."""
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
@@ -175,5 +204,5 @@ def _example(column: Any) -> str:
             float(value)
         except (TypeError, ValueError):
             if value is not None:
-                return f"for example {value!r}"
+                return f"for example {printable(repr(value), 100)}"
     return f"its type is {column.type}"

@@ -1,69 +1,68 @@
-"""Texts of the user's own: a column of a Parquet, CSV or JSON-lines file, or a directory with one for each class."""
+"""Load texts from a column of a Parquet, CSV or JSON Lines file, or from a directory per class."""
 
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.json
-import pyarrow.parquet
 
 from hpcml.data.dataset import Dataset
+from hpcml.data.reading import (
+    SEPARATOR,
+    CsvFormat,
+    check_column,
+    check_delimiter,
+    check_names,
+    read_table,
+    readable,
+)
 from hpcml.data.table import TableFile
-from hpcml.errors import ConfigError, DataError, nearest
+from hpcml.errors import ConfigError, DataError, nearest, printable
+from hpcml.keys import config_key, documented
 
-# So much is read at once, in bytes: PyArrow refuses a row that is longer.
+# Block size in bytes. PyArrow rejects longer JSON objects.
 _BLOCK = 64 * 1024**2
-
-_SEPARATOR = "is the separator another one? 'data.delimiter=\";\"'"
 
 _COMPRESSED = {".gz", ".bz2", ".zst"}
 
 
+@documented
 @dataclass(frozen=True, kw_only=True)
 class TextFile:
-    """Texts and what they are.
+    """Texts and their targets."""
 
-    Parameters
-    ----------
-    path : str
-        Ends in .parquet or .pq; in .jsonl, .ndjson or .json, with one object a line; anything else that is a file is
-        CSV. JSON and CSV may be compressed (.gz, .bz2). A directory holds Parquet files, or is in the layout of
-        sklearn.datasets.load_files: a directory for each class, named after it, and in that a file for each text.
-    text : str
-        The column with the texts.
-    target : str or None
-        The column to predict; it may hold text. A directory's classes are the names of the directories in it.
-    groups : str or None
-        The column that keeps samples together, for splitters such as GroupKFold.
-    encoding : str
-        Of CSV files and of a directory's files; Parquet and JSON are UTF-8.
-    delimiter : str
-        CSV only.
-    """
-
-    path: str
-    text: str = "text"
-    target: str | None = None
-    groups: str | None = None
-    encoding: str = "utf-8"
-    delimiter: str = ","
+    path: str = config_key(
+        MISSING,
+        "Parquet, CSV or JSON Lines file (.jsonl, .ndjson, .json; CSV and JSON may be compressed: .gz, .bz2), a "
+        "directory of Parquet files, or a directory with one directory for each class and one file for each text",
+        example="mine.jsonl",
+    )
+    text: str = config_key("text", "Column with the texts")
+    target: str | None = config_key(
+        None, "Column to predict; it may hold text. A directory's classes are the names of its directories"
+    )
+    groups: str | None = config_key(None, "Column that keeps samples of one group together in every split")
+    encoding: str = config_key("utf-8", "Encoding of CSV files and of a directory's texts", example="latin1")
+    delimiter: str = config_key(",", "Character between the columns of a CSV file; tab for tabs")
 
     def __post_init__(self) -> None:
         if str(self.path) == "":
             raise DataError("data.path is empty", "type data.path=FILE")
+        for key in ("text", "target", "groups"):
+            object.__setattr__(self, key, check_column(key, getattr(self, key)))
+        object.__setattr__(self, "delimiter", check_delimiter(self.delimiter))
         try:
-            codecs.lookup(self.encoding)
+            codecs.lookup(str(self.encoding))
         except LookupError as error:
             raise ConfigError(f"data.encoding={self.encoding}: unknown", "for example utf-8, latin1, cp1252") from error
         if self.text in {self.target, self.groups}:
             key = "target" if self.text == self.target else "groups"
-            raise ConfigError(f"data.{key}={self.text}: is the column of the texts as well", "name another")
+            raise ConfigError(f"data.{key}={self.text}: is also the column of texts", "name another column")
 
     def load(self) -> Dataset:
         """Read the texts.
@@ -71,19 +70,14 @@ class TextFile:
         Raises
         ------
         DataError
-            If a file is missing, empty, damaged or in another encoding, there is no such column, or it does not hold
-            texts.
+            If a file is missing, empty, damaged or in another encoding, a column is missing, or it
+            does not contain text.
         """
         path = Path(str(self.path)).expanduser()
-        try:
-            path.stat()  # as TableFile does: PyArrow names no reason
+        with readable(self.path):
             if path.is_dir() and not any(path.glob("*.parquet")):
                 return self._directory(path)
-            table = self._table(path)
-        except OSError as error:
-            raise DataError(f"{error.filename or self.path}: cannot be read: {error.strerror or error}") from error
-        except (pa.ArrowException, ValueError) as error:
-            raise DataError(f"{self.path}: cannot be read: {error}", *self._hints(str(error))) from error
+        table = self._table(path)
         self._check_columns(table)
         columns = TableFile(path=self.path)
         return Dataset(
@@ -95,31 +89,17 @@ class TextFile:
 
     def _table(self, path: Path) -> pa.Table:
         kind = path.with_suffix("").suffix if path.suffix in _COMPRESSED else path.suffix
-        if path.is_dir() or kind in {".parquet", ".pq"}:
-            return pyarrow.parquet.read_table(path)
-        if kind in {".jsonl", ".ndjson", ".json"}:
-            return pyarrow.json.read_json(path, read_options=pyarrow.json.ReadOptions(block_size=_BLOCK))
-        return pyarrow.csv.read_csv(
-            path,
-            read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK, encoding=self.encoding),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
-            # a text may well be "null" or "NA": only an empty cell is a missing value, and "" is an empty text
-            convert_options=pyarrow.csv.ConvertOptions(
-                null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
-            ),
-        )
-
-    def _hints(self, message: str) -> list[str]:
-        if "decode" in message:
-            return ["what encoding has it? data.encoding=latin1, for example"]
-        if "columns, got" in message:
-            return [
-                _SEPARATOR,
-                'a text with a separator or a line break in it stands in "quotes"',
-            ]
-        if message.startswith("JSON parse error"):
-            return ['wanted: one object a line, for example {"text": "so much for that", "target": "sad"}']
-        return []
+        if kind not in {".jsonl", ".ndjson", ".json"} or path.is_dir():
+            return read_table(self.path, CsvFormat(self.delimiter, encoding=self.encoding, texts=True))
+        try:
+            with readable(self.path):
+                table = pyarrow.json.read_json(path, read_options=pyarrow.json.ReadOptions(block_size=_BLOCK))
+        except DataError as error:
+            wanted = 'expected one object per line, for example {"text": "some words", "target": "sad"}'
+            hints = [wanted] if isinstance(error.__cause__, pa.ArrowException) else []
+            raise DataError(error.message, *hints) from error
+        check_names(table, self.path)
+        return table
 
     def _check_columns(self, table: pa.Table) -> None:
         columns = table.schema.names
@@ -128,30 +108,31 @@ class TextFile:
             if name is not None and name not in columns:
                 hints = [nearest(name, columns)]
                 if len(columns) == 1:
-                    hints.append(_SEPARATOR)
+                    hints.append(SEPARATOR)
                 raise DataError(f"data.{key}={name}: {self.path} has no such column", *hints)
             if columns.count(name) > 1:
-                raise DataError(f"{self.path}: two columns are called {name}")
+                raise DataError(f"{self.path}: two columns are named {name}")
         if table.num_rows == 0:
-            raise DataError(f"{self.path}: there are no rows in it")
+            raise DataError(f"{self.path}: has no rows")
 
     def _texts(self, column: Any) -> Any:
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        if pa.types.is_binary(kind):  # what PyArrow makes of text that is not UTF-8
+        if pa.types.is_binary(kind):  # PyArrow's type for text that is not UTF-8
             raise DataError(
-                f"{self.path}: column '{self.text}' is not in UTF-8", "of CSV say what it is: data.encoding=latin1"
+                f"{self.path}: column '{self.text}' is not in UTF-8", "for CSV set the encoding: data.encoding=latin1"
             )
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
             found = next((value for value in column.to_pylist() if value is not None), None)
             raise DataError(
-                f"{self.path}: column '{self.text}' holds no texts: its type is {kind}, for example {found!r}",
+                f"{self.path}: column '{self.text}' contains no text: its type is {kind}, for example "
+                f"{printable(repr(found), 100)}",
                 "name the column with the texts: data.text=COLUMN",
             )
         if column.null_count:
             first = next(number for number, text in enumerate(column) if not text.is_valid)
             raise DataError(
                 f"{self.path}: {column.null_count} of {len(column)} texts are missing, the first in row {first}",
-                "remove those rows, or make them empty texts",
+                "remove those rows, or replace them by empty texts",
             )
         return np.array(column.to_pylist(), dtype=object)
 
@@ -159,8 +140,8 @@ class TextFile:
         for key in ("target", "groups"):
             if getattr(self, key) is not None:
                 raise DataError(
-                    f"data.{key}={getattr(self, key)}: {self.path} is a directory, where nothing has columns",
-                    "the classes are the names of the directories in it",
+                    f"data.{key}={getattr(self, key)}: {self.path} is a directory and has no columns",
+                    "the names of its subdirectories are the classes",
                 )
         texts: list[str] = []
         classes: list[str] = []
@@ -168,13 +149,13 @@ class TextFile:
             if directory.is_dir():
                 found = [self._file(file) for file in sorted(filter(_shown, directory.iterdir()))]
                 if not found:
-                    raise DataError(f"{directory}: there is no text in it", "remove it")
+                    raise DataError(f"{directory}: contains no texts", "remove it")
                 texts += found
                 classes += [directory.name] * len(found)
         if not texts:
             raise DataError(
-                f"{self.path}: there are neither directories with texts in it, nor files *.parquet",
-                "wanted: a directory for each class, and in it a file for each text",
+                f"{self.path}: contains neither directories of texts nor files *.parquet",
+                "expected a directory per class, with a file per text",
             )
         return Dataset(X=np.array(texts, dtype=object), y=np.array(classes), name=self.path)
 
@@ -184,7 +165,7 @@ class TextFile:
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{path}: is not in {self.encoding}: {error.reason} at byte {error.start}",
-                "what encoding has it? data.encoding=latin1, for example",
+                "is the encoding another one? For example data.encoding=latin1",
             ) from error
 
 

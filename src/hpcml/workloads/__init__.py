@@ -1,1 +1,4 @@
-"""Workloads: what a run computes. One class per module; a workload gets a client and inputs, and writes no file."""
+"""Workloads, the computations of a run: one class per module, given a client and inputs.
+
+Workloads write no files; the launcher does.
+"""

@@ -1,4 +1,4 @@
-"""The contract between a workload and the launcher."""
+"""The interface between workloads and the launcher."""
 
 from __future__ import annotations
 
@@ -10,32 +10,26 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hpcml.data import Blocks, Dataset
 from hpcml.errors import ConfigError
 from hpcml.parts import Parts
+from hpcml.workloads.footprint import Footprint
 
 if TYPE_CHECKING:
     from distributed import Client
 
 
-# How the names of metrics end that were measured, times, rates and memory: no two runs have them in common.
+# Suffixes of measured metrics (times, rates, memory), which differ between any two runs.
 MEASURED = ("_s", "_memory")
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a workload computes on and with.
-
-    Parameters
-    ----------
-    parts : callable or None
-        Gives for a table's name where workers write it in parts; None before a run.
-    """
+    """The data, model and seed of a run."""
 
     data: Dataset | Blocks | None
     model: Any
     seed: int
-    parts: Callable[[str], Parts] | None = None
 
     def refuse(self, *names: str, what: str) -> None:
-        """Refuse data or a model where a workload would not look at it.
+        """Reject data or a model that the workload would ignore.
 
         Parameters
         ----------
@@ -54,24 +48,27 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a workload gives back; the launcher writes it.
+    """The results of a workload; the launcher writes them to files.
 
     Parameters
     ----------
     metrics : mapping
-        Numbers, texts, lists and mappings; becomes metrics.json. What was measured ends in one of :data:`MEASURED`.
+        Numbers, texts, lists and mappings; becomes metrics.json. Names of measured values end in
+        one of :data:`MEASURED`.
     tables : mapping of str to (mapping of str to list)
-        Tables by name, each a mapping of column name to values of equal length; each becomes a Parquet and a CSV file.
+        Tables by name, each a mapping of column name to values of equal length; each becomes a
+        Parquet and a CSV file.
     model : estimator or None
         The fitted model.
     warnings : sequence of str
-        What the user should know although the run went well, for example candidates that failed.
+        Problems that did not stop the run, for example candidates that failed.
     summary : mapping of str to str
         Lines for the summary on the screen: label and text.
     figures : mapping of str to matplotlib.figure.Figure
         Plots by name; each becomes a PNG file.
     features : sequence of str or None
-        The names of the columns that the model was fitted on; empty: they are not known. None: those of the run's data.
+        The names of the columns that the model was fitted on. Empty: unknown. None: the columns of
+        the run's data.
     """
 
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -84,18 +81,28 @@ class Outcome:
 
 
 class Units:
-    """Units of work, such as one fold's fit: how many there are, which are done. Safe to use from any thread.
+    """Units of work of a run, such as the fit of one fold: their number and the finished ones.
+
+    Thread-safe.
+
+    Parameters
+    ----------
+    total : int
+        The number of units; a workload that learns it only while it runs updates it.
+    parts : callable or None
+        Returns where to put a table, given by name, that workers write in parts. None: nothing is
+        written.
 
     Attributes
     ----------
-    total : int
-        How many there will be; a workload that learns it better while it runs sets it.
     so_far : callable
-        Gives what the finished units amount to; a workload sets it, the launcher writes it when a run is cut short.
+        Returns the outcome of the finished units. The workload sets it; the launcher writes the
+        outcome when a run is cut short.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, parts: Callable[[str], Parts] | None = None) -> None:
         self.total = total
+        self.parts = parts
         self.so_far: Callable[[], Outcome] = Outcome
         self._done: set[str] = set()
         self._lock = threading.Lock()
@@ -105,47 +112,53 @@ class Units:
         return len(self._done)
 
     def finish(self, key: str, result: Any = None) -> None:  # noqa: ARG002
-        """Note that a unit is done: every unit of every workload passes through here.
+        """Mark a unit as finished; every unit of every workload passes through here.
 
         Parameters
         ----------
         key : str
-            Names the unit; the same whenever the same run is started again, for example ``candidate 3, fold 0``.
+            The name of the unit, the same whenever the same run is started again, for example
+            ``candidate 3, fold 0``.
         result : object
-            What it gave, from which the workload can make what it needs of it.
+            The result of the unit, from which the workload can compute its outcome.
         """
         with self._lock:
             self._done.add(key)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A workload that has passed all checks on its inputs and can run.
+
+    Parameters
+    ----------
+    n_units : int
+        The number of units of work, or an upper bound.
+    description : str
+        The computation in one line.
+    run : callable
+        Computes on a client's workers and returns the :class:`Outcome`. It may be called several
+        times, each time with new :class:`Units`. Raises :class:`WorkloadError` if it fails; the
+        error's ``outcome`` holds the results so far, if ``units.so_far`` does not return them.
+    footprint : Footprint or None
+        None: unknown.
+    """
+
+    n_units: int
+    description: str
+    run: Callable[[Client, Units], Outcome]
+    footprint: Footprint | None = None
+
+
 class Workload(Protocol):
-    """What the launcher asks of a workload."""
+    """A computation that the launcher can run."""
 
-    def check(self, inputs: Inputs) -> int:
-        """Refuse what cannot work; called before any cluster starts.
-
-        Returns
-        -------
-        int
-            How many units of work the run will have.
+    def prepare(self, inputs: Inputs) -> Prepared:
+        """Check the inputs and prepare the run; called before any cluster starts.
 
         Raises
         ------
         ConfigError
             If the workload cannot run on these inputs.
-        """
-        ...
-
-    def describe(self, inputs: Inputs) -> str:
-        """Say in one line what will be computed; called after ``check``."""
-        ...
-
-    def run(self, inputs: Inputs, client: Client, units: Units) -> Outcome:
-        """Compute, on workers that are there; called after ``check``.
-
-        Raises
-        ------
-        WorkloadError
-            If it fails; its ``outcome`` holds what had been computed, if ``units.so_far`` does not say it.
         """
         ...

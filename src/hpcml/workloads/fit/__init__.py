@@ -1,0 +1,7 @@
+"""A single fit on the whole cluster."""
+
+from __future__ import annotations
+
+from hpcml.workloads.fit.estimator import FitEstimator
+
+__all__ = ["FitEstimator"]

@@ -1,0 +1,239 @@
+"""FitEstimator: fits one estimator on the whole cluster and scores it on held-out samples."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.metrics import check_scoring
+
+from hpcml.data import in_memory
+from hpcml.errors import ConfigError, HpcmlError, WorkloadError
+from hpcml.keys import check_keys, choice, config_key, documented, flag, kind, share, whole
+from hpcml.workloads.base import Inputs, Outcome, Prepared, Units
+from hpcml.workloads.engine.causes import cause
+from hpcml.workloads.engine.task_pool import TaskPool
+from hpcml.workloads.fit import forest, joblib_calls
+from hpcml.workloads.footprint import footprint
+from hpcml.workloads.inputs import key_texts
+from hpcml.workloads.inputs.checks import check_data, check_model, check_values, classifies
+from hpcml.workloads.inputs.labels import estimator_name, score_lines
+from hpcml.workloads.inputs.sample_order import find_ordered
+from hpcml.workloads.inputs.scoring import check_scores, resolve_scoring
+from hpcml.workloads.inputs.splits import Split, hold_out, order_of
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+WAYS = ("trees", "joblib", "none")
+
+# Up to this product of trees and held-out samples, the head scores (about two seconds); above it, a
+# worker does.
+_SCORED_HERE = 20_000_000
+
+
+@documented
+@dataclass(kw_only=True)
+class FitEstimator:
+    """Fit an estimator.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range.
+    """
+
+    parallel: str | None = config_key(
+        None,
+        "trees: a forest's trees, in chunks. joblib: the estimator's own joblib calls. none: one fit on one worker. "
+        "null: what suits the estimator",
+        choice(*WAYS),
+    )
+    chunk: int | None = config_key(
+        None,
+        "Trees of a unit of work. null: enough for a tenth of a second, and 256 units at most",
+        whole(),
+    )
+    scoring: Any = config_key(
+        None,
+        key_texts.SCORING,
+        kind("scorer, list of scorers, or null"),
+    )
+    test_size: float | None = config_key(0.25, key_texts.TEST_SIZE, share())
+    stratify: bool = config_key(True, key_texts.STRATIFY, flag())
+    shuffle: bool | None = config_key(
+        None,
+        key_texts.SHUFFLE,
+        flag(),
+    )
+
+    def __post_init__(self) -> None:
+        check_keys(self, "workload.")
+
+    def prepare(self, inputs: Inputs) -> Prepared:
+        """Reject data and scorers that do not suit, and parallel modes that the estimator lacks."""
+        check_model(inputs.model)
+        check_values(inputs.model, varied=[])
+        if inputs.data is None:
+            raise ConfigError("data: a fit needs some", "for example data=digits")
+        data = in_memory(inputs.data)
+        check_data(data, inputs.model)
+        self._check_way(inputs.model)
+        if self.test_size:
+            check_scores(resolve_scoring(self.scoring, inputs.model), inputs)
+        split = self.split(inputs)
+        model, size = inputs.model, footprint(data, self.test_size, 0)
+        way, name = self.way(model), estimator_name(model)
+        if way == "joblib":
+            n_units = joblib_calls.expected(model, len(np.unique(data.y)) if classifies(model) else 0)
+            description = f"one fit of {name}, its joblib calls on the workers"
+            return Prepared(n_units, description, functools.partial(self._run, split, inputs, []), size)
+        if way == "none":
+            description = f"one fit of {name}, on one worker"
+            return Prepared(1, description, functools.partial(self._run, split, inputs, []), size)
+        forest.check(model)
+        chunks = forest.chunks(model.n_estimators, self.chunk, data.X.shape)
+        n_units = len(chunks) + bool(model.oob_score) + _is_large(model, split)
+        description = f"one fit of {name}, its {model.n_estimators} trees in chunks of {chunks[0][1]}"
+        return Prepared(n_units, description, functools.partial(self._run, split, inputs, chunks), size)
+
+    def _check_way(self, model: Any) -> None:
+        name = type(model).__name__
+        if self.parallel == "trees" and not forest.is_forest(model):
+            raise ConfigError(
+                f"workload.parallel=trees: {name} is not a random forest or extra trees of scikit-learn",
+                "use workload.parallel=joblib for an estimator that has n_jobs",
+            )
+        if self.parallel == "joblib" and not joblib_calls.has_n_jobs(model):
+            raise ConfigError(
+                f"workload.parallel=joblib: {name} has no n_jobs, so its fit calls no joblib",
+                "use workload.parallel=none; workload=search fits many at a time",
+            )
+        if self.chunk is not None and self.way(model) != "trees":
+            raise ConfigError(f"workload.chunk={self.chunk}: {name} is not grown in chunks of trees")
+
+    def way(self, model: Any) -> str:
+        """Return how the fit of a model is parallelised."""
+        if self.parallel is not None:
+            return self.parallel
+        if forest.is_forest(model):
+            return "trees"
+        return "joblib" if joblib_calls.is_made_of_fits(model) else "none"
+
+    def split(self, inputs: Inputs) -> Split:
+        """Hold out the test samples."""
+        shuffle = order_of(find_ordered(None, inputs.model), self.shuffle)
+        return hold_out(inputs, self.test_size, stratify=self.stratify, shuffle=shuffle)
+
+    def _run(
+        self, split: Split, inputs: Inputs, chunks: list[tuple[int, int]], client: Client, units: Units
+    ) -> Outcome:
+        """Fit the model on the cluster and score it on the held-out samples."""
+        way, model = self.way(inputs.model), clone(inputs.model)
+        lines = {}
+        if way == "trees" and model.random_state is None:  # all chunks of a forest share it
+            model.set_params(random_state=inputs.seed)
+            lines["seed"] = f"random_state={inputs.seed}, the run's: the model names none"
+        began = time.monotonic()
+        if way == "trees":
+            fitted = self._trees(model, chunks, split, TaskPool(client, units))
+        elif way == "joblib":
+            fitted = _spread(model, split, client, units)
+        else:
+            fitted = TaskPool(client, units).call("fit", _fit, model, split.X, split.y)
+        metrics: dict[str, Any] = {"parallel": way, "fit_s": time.monotonic() - began}
+        if way == "trees":
+            metrics["n_trees"] = len(fitted.estimators_)
+            lines["forest"] = f"{metrics['n_trees']} trees of {_nodes(fitted)} nodes"
+        outcome = Outcome(metrics=metrics, model=fitted, summary=lines, warnings=_idle(way, model, client, units))
+        units.so_far = lambda: outcome
+        metrics["test_scores"] = self._test(outcome, split, TaskPool(client, units))
+        lines |= score_lines(metrics["test_scores"], split)
+        return outcome
+
+    def _trees(self, model: Any, chunks: list[tuple[int, int]], split: Split, pool: TaskPool) -> Any:
+        X, y = pool.spread(split.X), pool.spread(split.y)
+        todo = ((f"trees {begin} to {end - 1}", (model, begin, end, X, y)) for begin, end in chunks)
+        grown = pool.ordered(forest.grow, todo, lambda done: _partial(list(done.values()), model))
+        whole = forest.merge(list(grown.values()), model)
+        if model.oob_score:
+            found = pool.call("out-of-bag score", forest.out_of_bag, pool.share(whole), X, y)
+            vars(whole).update(found)
+        return whole
+
+    def _test(self, outcome: Outcome, split: Split, pool: TaskPool) -> Mapping[str, float] | None:
+        if split.X_test is None:
+            return None
+        model = outcome.model
+        scoring = resolve_scoring(self.scoring, model)
+        scorers = scoring if isinstance(scoring, dict) else {"score": check_scoring(model, scoring)}
+        try:
+            if outcome.metrics["parallel"] == "trees" and _is_large(model, split):
+                shared = pool.share(model)
+                return dict(pool.call("test score", _score, scorers, shared, pool.share(split.X_test), split.y_test))
+            return _score(scorers, model, split.X_test, split.y_test)
+        except Exception as error:
+            raise WorkloadError(
+                f"the held-out samples could not be scored: {cause(error)}", "the model is saved", outcome=outcome
+            ) from error
+
+
+def _fit(model: Any, X: Any, y: Any) -> Any:
+    """Fit a model, on a worker."""
+    return model.fit(X, y)
+
+
+def _spread(model: Any, split: Split, client: Client, units: Units) -> Any:
+    units.total = 1
+    try:
+        fitted = joblib_calls.fit(model, split.X, split.y, client, units)
+    except HpcmlError as error:
+        raise WorkloadError(error.message, *error.hints) from error
+    except Exception as error:
+        raise WorkloadError(f"{type(model).__name__}: {cause(error)}") from error
+    units.finish("fit")
+    return fitted
+
+
+def _idle(way: str, model: Any, client: Client, units: Units) -> list[str]:
+    """Return warnings about workers that had nothing to do."""
+    name, workers = type(model).__name__, len(client.nthreads())
+    if way == "joblib" and units.total == 1:
+        return [f"{name} called joblib for nothing that workers can do: it was fitted in the head, alone"]
+    if way == "none" and workers > 1:
+        hint = "; workload.parallel=joblib spreads its joblib calls" if joblib_calls.has_n_jobs(model) else ""
+        return [f"{name} was fitted on one worker, and {workers - 1} of {workers} had nothing to do{hint}"]
+    return []
+
+
+def _partial(parts: list[Any], model: Any) -> Outcome:
+    if not parts:
+        return Outcome()
+    partial = forest.merge(parts, model)
+    count = len(partial.estimators_)
+    text = f"the forest has {count} of {model.n_estimators} trees: those that were grown when the run ended"
+    return Outcome(metrics={"parallel": "trees", "n_trees": count}, model=partial, warnings=[text])
+
+
+def _is_large(model: Any, split: Split) -> bool:
+    """Return whether scoring a forest would keep the head busy for long."""
+    return split.X_test is not None and model.n_estimators * len(split.X_test) > _SCORED_HERE
+
+
+def _nodes(model: Any) -> int:
+    nodes: int = sum(tree.tree_.node_count for tree in model.estimators_)
+    return round(nodes / len(model.estimators_))
+
+
+def _score(scorers: Mapping[str, Any], model: Any, X: Any, y: Any) -> dict[str, float]:
+    """Score a fitted model, in the head or on a worker."""
+    scores: dict[str, float] = {}
+    for name, scorer in scorers.items():
+        found = scorer(model, X, y)
+        scores |= found if isinstance(found, dict) else {name: float(found)}
+    return scores

@@ -1,0 +1,1 @@
+"""Preparation that workloads share: checks, splits, scorers, and scores of data in blocks."""

@@ -1,0 +1,241 @@
+"""Checks that data and model fit together, made before anything is started."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from sklearn.base import is_classifier, is_regressor
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import (
+    MaxAbsScaler,
+    MinMaxScaler,
+    PowerTransformer,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+)
+from sklearn.utils import get_tags
+from sklearn.utils.multiclass import type_of_target
+
+from hpcml.data import Dataset
+from hpcml.errors import ConfigError, DataError, nearest
+from hpcml.units import count
+from hpcml.upstream import sklearn as upstream
+
+# Transformers that accept NaN and pass it on to the next step of a pipeline.
+_KEEP_NAN = (MaxAbsScaler, MinMaxScaler, PowerTransformer, QuantileTransformer, RobustScaler, StandardScaler)
+
+
+def check_model(model: Any) -> None:
+    """Check that a model is a scikit-learn estimator.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if isinstance(model, type):
+        raise ConfigError(f"model={model.__qualname__}: this is the class; give an instance: {model.__qualname__}()")
+    lacking = [name for name in ("fit", "get_params", "set_params") if not hasattr(model, name)]
+    if lacking:
+        raise ConfigError(
+            f"model: {type(model).__qualname__} is not a scikit-learn estimator: it lacks {' and '.join(lacking)}",
+            "choose one with model=svc (hpcml run --help lists them) or model._target_=package.Class",
+        )
+
+
+def check_parameters(model: Any, names: Iterable[str], free: Iterable[str] = ()) -> None:
+    """Check that a model has parameters with the given names.
+
+    Parameters
+    ----------
+    free : iterable of str
+        Parameters that are themselves varied, such as a pipeline's step: their own parameters
+        cannot be known.
+
+    Raises
+    ------
+    ConfigError
+    """
+    known = model.get_params(deep=True)
+    for name in names:
+        parts = name.split("__")
+        varied = any("__".join(parts[:n]) in free for n in range(1, len(parts)))
+        if name not in known and not varied:
+            raise ConfigError(f"workload.grid: {type(model).__name__}() has no '{name}'", nearest(name, known, most=5))
+
+
+def check_values(model: Any, varied: Iterable[str]) -> None:
+    """Validate parameter values by scikit-learn's own checks, except those that a search varies.
+
+    Raises
+    ------
+    ConfigError
+    """
+    last_names = {name.rpartition("__")[2] for name in varied}
+    for part in (model, *model.get_params(deep=True).values()):
+        try:
+            upstream.validate_parameters(part)
+        except ValueError as error:
+            if upstream.rejected_parameter(error) not in last_names:
+                raise ConfigError(f"model: {error}") from error
+
+
+def classifies(model: Any) -> bool:
+    """Return whether scikit-learn considers a model a classifier; without tags, it does not."""
+    if _of_dask_ml(model):
+        return hasattr(model, "predict_proba")
+    with contextlib.suppress(AttributeError):
+        return bool(is_classifier(model))
+    return False
+
+
+def regresses(model: Any) -> bool:
+    """Return whether scikit-learn considers a model a regressor."""
+    if _of_dask_ml(model):
+        return not hasattr(model, "predict_proba")
+    with contextlib.suppress(AttributeError):
+        return bool(is_regressor(model))
+    return False
+
+
+def _of_dask_ml(model: Any) -> bool:
+    """Return whether a model is one of dask_ml's predictors, which have no tags for their type."""
+    return type(model).__module__.startswith(("dask_ml.linear_model", "dask_ml.naive_bayes"))
+
+
+def check_data(data: Dataset, model: Any) -> None:
+    """Check that the model can be fitted on the data.
+
+    Raises
+    ------
+    DataError
+        For texts with a model for numbers or the reverse, a single class, a continuous target with
+        a classifier, a target of text with a regressor, or NaN or infinity that the estimator
+        rejects.
+    """
+    _check_kind(data, model)
+    classifier, regressor = classifies(model), regresses(model)
+    name = type(model).__name__
+    if data.y is None and (classifier or regressor):
+        raise DataError(
+            f"{data.name}: {name} needs a target, and there is none",
+            "name it: data.target=COLUMN, or of .npy files data.target=y.npy",
+        )
+    if data.y is not None and data.y.dtype.kind == "f" and not np.isfinite(data.y).all():
+        raise DataError(f"{data.name}: {int((~np.isfinite(data.y)).sum())} values of the target are infinite")
+    if data.y is not None and classifier:
+        try:
+            classes = np.unique(data.y)
+        except TypeError as error:
+            raise DataError(
+                f"{data.name}: the target mixes types: {error}", "make it all text or all numbers"
+            ) from error
+        if len(classes) < 2:
+            raise DataError(f"{data.name}: only one class in the target: {classes[0]!s}", f"{name} needs two or more")
+        if type_of_target(data.y).startswith("continuous"):
+            raise DataError(
+                f"{data.name}: the target is continuous ({len(classes)} distinct values), {name} is a classifier",
+                "use a regressor, for example model=ridge",
+            )
+    if data.y is not None and regressor and data.y.dtype.kind in "OUS":
+        raise DataError(
+            f"{data.name}: the target holds text such as '{data.y.ravel()[0]}', {name} is a regressor",
+            "use a classifier, for example model=svc",
+        )
+    check_finite(data, model)
+
+
+def _check_kind(data: Dataset, model: Any) -> None:
+    first = _first(model)
+    reader = type(model).__name__ if first is model else f"{type(first).__name__}, the model's first step,"
+    takes = _takes_texts(first)
+    if data.is_text and takes is False:
+        raise DataError(
+            f"{data.name}: its samples are texts, and {reader} takes numbers",
+            "use model=text_sgd, or begin a pipeline with sklearn.feature_extraction.text.TfidfVectorizer",
+        )
+    if takes and not data.is_text:
+        raise DataError(
+            f"{data.name}: its samples are numbers, and {reader} takes texts",
+            "use a model for numbers, for example model=svc; texts are data=text data.path=FILE data.text=COLUMN",
+        )
+    if data.is_text and not any(text.strip() for text in data.X):
+        raise DataError(f"{data.name}: all {data.n_samples} texts are empty")
+
+
+def _first(model: Any) -> Any:
+    """Return the step of a pipeline that sees the samples first."""
+    if isinstance(model, Pipeline):
+        steps = [step for _, step in model.steps if step is not None and step != "passthrough"]
+        return _first(steps[0]) if steps else model
+    return model
+
+
+def _takes_texts(model: Any) -> bool | None:
+    """Return whether an estimator takes texts, one per sample; None if unknown or indifferent."""
+    if isinstance(model, FeatureUnion):
+        answers = {_takes_texts(_first(part)) for _, part in model.transformer_list if hasattr(part, "fit")}
+        return answers.pop() if len(answers) == 1 else None
+    if not _speaks_for_itself(model) or get_tags(model).no_validation:
+        return None
+    return bool(get_tags(model).input_tags.string)
+
+
+def _speaks_for_itself(model: Any) -> bool:
+    """Return whether an estimator's tags are reliable: scikit-learn's own that nest no others."""
+    composite = any(hasattr(value, "fit") for value in model.get_params(deep=True).values())
+    return not composite and type(model).__module__.startswith("sklearn.")
+
+
+def check_finite(data: Dataset, model: Any) -> None:
+    """Check for NaN and infinity if the estimator rejects them; the message names the columns.
+
+    Raises
+    ------
+    DataError
+    """
+    refused = _refused(model)
+    if data.X.dtype.kind != "f" or refused is None:
+        return
+    bad = refused(data.X)
+    if not bad.any():
+        return
+    columns = np.flatnonzero(bad.any(axis=0))
+    names = [data.feature_names[c] if data.feature_names else f"column {c}" for c in columns[:5]]
+    more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
+    raise DataError(
+        f"{data.name}: {count(int(bad.sum()), 'NaN or infinite value')} in X (in {', '.join(names)}{more}), "
+        f"and {type(model).__name__} rejects them",
+        _remedy(model),
+    )
+
+
+def _remedy(model: Any) -> str:
+    kind = "Classifier" if classifies(model) else "Regressor" if regresses(model) else None
+    if kind is None:
+        return "remove those samples, or impute them beforehand (sklearn.impute.SimpleImputer)"
+    return (
+        "remove those samples, impute them in a pipeline (sklearn.impute.SimpleImputer), or use an estimator that "
+        f"takes NaN, for example sklearn.ensemble.HistGradientBoosting{kind}"
+    )
+
+
+def _refused(model: Any) -> Callable[[Any], Any] | None:
+    """Return a function that finds the values an estimator is known to reject, or None.
+
+    Only scikit-learn's own estimators are known: all reject infinity, and their tags state whether
+    they accept NaN. A user's class that never set the tag inherits "rejects", and composites do not
+    report the tags of their parts. Both may accept NaN, so they pass this check, and a fit that
+    fails is reported with its cause.
+    """
+    if isinstance(model, Pipeline):
+        for _, step in model.steps:
+            if step is not None and step != "passthrough" and not isinstance(step, _KEEP_NAN):
+                return _refused(step)
+        return np.isinf
+    if not _speaks_for_itself(model) or hasattr(model, "transformers"):
+        return None
+    return np.isinf if get_tags(model).input_tags.allow_nan else lambda X: ~np.isfinite(X)

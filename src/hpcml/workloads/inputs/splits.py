@@ -1,0 +1,243 @@
+"""Splits: samples held out for the test score, and folds for cross-validation.
+
+Both are computed before a run starts, so that errors appear early.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import (
+    GroupKFold,
+    GroupShuffleSplit,
+    PredefinedSplit,
+    StratifiedGroupKFold,
+    check_cv,
+    train_test_split,
+)
+
+from hpcml.data import in_memory
+from hpcml.errors import ConfigError, DataError
+from hpcml.workloads.base import Inputs
+from hpcml.workloads.inputs.checks import classifies
+from hpcml.workloads.inputs.sample_order import shown
+
+
+@dataclass(frozen=True)
+class Split:
+    """The training samples and the held-out ones; None for absent arrays."""
+
+    X: Any
+    y: Any
+    groups: Any
+    X_test: Any = None
+    y_test: Any = None
+
+    @property
+    def arrays(self) -> list[Any]:
+        """The arguments of a fit: X, and y if there is one."""
+        return [self.X] if self.y is None else [self.X, self.y]
+
+
+def hold_out(inputs: Inputs, test_size: float | None, *, stratify: bool, shuffle: bool) -> Split:
+    """Hold out samples for the test score: the same ones for the same seed on any cluster.
+
+    Samples of one group stay together, as they do in the folds.
+
+    Parameters
+    ----------
+    stratify : bool
+        Whether both parts keep the class proportions; classifiers only.
+    shuffle : bool
+        False: the last samples are held out.
+
+    Raises
+    ------
+    DataError
+        If a class has too few samples to be in both parts.
+    """
+    assert inputs.data is not None  # each workload's check() rejects it
+    data, seed = in_memory(inputs.data), inputs.seed
+    stratify = stratify and data.y is not None and classifies(inputs.model)
+    if not test_size:
+        return Split(data.X, data.y, data.groups)
+    samples = np.arange(data.n_samples)
+    try:
+        if data.groups is not None and shuffle:
+            splitter = GroupShuffleSplit(n_splits=1, test_size=test_size, random_state=seed)
+            train, test = next(splitter.split(samples, groups=data.groups))
+        else:
+            train, test = train_test_split(
+                samples,
+                test_size=test_size,
+                shuffle=shuffle,
+                random_state=seed if shuffle else None,
+                stratify=data.y if stratify and shuffle else None,
+            )
+    except ValueError as error:
+        hints = ["workload.test_size=null holds out none; workload.stratify=false ignores the classes"]
+        if stratify and data.y.dtype.kind == "f":
+            hints.append("if the target is a number to predict, use a regressor, for example model=ridge")
+        raise DataError(
+            f"{data.name}: cannot hold out workload.test_size={test_size} of {data.n_samples} samples: "
+            # scikit-learn lists every class that is too small, possibly hundreds.
+            f"{str(error).partition(' Classes with too few')[0]}",
+            *hints,
+        ) from error
+    y, groups = data.y, data.groups
+    if not shuffle and y is not None and y.ndim == 1 and classifies(inputs.model):
+        _check_classes(data.name, y[train], y[test])
+    if groups is not None and np.intersect1d(groups[train], groups[test]).size:
+        raise DataError(
+            f"{data.name}: the last workload.test_size={test_size} of the samples, which are held out, "
+            f"cut through group {np.intersect1d(groups[train], groups[test])[0]}",
+            "sort the samples by group, change workload.test_size, or shuffle: workload.shuffle=true",
+        )
+    return Split(
+        data.X[train],
+        None if y is None else y[train],
+        None if groups is None else groups[train],
+        data.X[test],
+        None if y is None else y[test],
+    )
+
+
+def _check_classes(name: str, train: Any, test: Any) -> None:
+    """Check that the last samples, held out in order, have classes that the others contain."""
+    held_out, learnt = np.unique(test), np.unique(train)
+    unseen = np.setdiff1d(held_out, learnt)
+    if not unseen.size and len(held_out) > 1:
+        return
+    what = f"have class {unseen[0]!s}, and the others do not" if unseen.size else f"are all of class {held_out[0]!s}"
+    raise DataError(
+        f"{name}: the last {len(test)} samples, which are held out, {what}",
+        "hold out none, workload.test_size=null; or let the splitter shuffle: shuffle: true, random_state: 0",
+    )
+
+
+def order_of(key: str | None, shuffle: bool | None) -> bool:
+    """Return whether to shuffle the samples before holding some out.
+
+    Parameters
+    ----------
+    key : str or None
+        The result of :func:`hpcml.workloads.inputs.sample_order.find_ordered`: with such a splitter
+        the samples keep their order.
+    shuffle : bool or None
+        None: shuffle unless the splitter depends on the order.
+
+    Raises
+    ------
+    ConfigError
+        If the user requests a shuffle that would inflate the scores.
+    """
+    if key is not None and shuffle:
+        raise ConfigError(
+            f"workload.shuffle=true: {key} depends on the order of the samples",
+            "leave it out: then the order is kept, and the last samples are held out",
+        )
+    return key is None if shuffle is None else shuffle
+
+
+@dataclass(frozen=True)
+class Folds:
+    """The folds of a cross-validation.
+
+    Parameters
+    ----------
+    split : Split
+        The indices refer to its training samples.
+    indices : sequence of (ndarray, ndarray)
+        For each fold, the indices of the samples to train on and of those to test on.
+    """
+
+    split: Split
+    indices: Sequence[tuple[Any, ...]]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def _folds_of(cv: Any, split: Split, model: Any) -> Any:
+    """Return a splitter: scikit-learn's default for a number of folds, or a group splitter.
+
+    Parameters
+    ----------
+    cv : int, splitter, or sequence of (indices for training, indices for test)
+    """
+    classifier = classifies(model)
+    if isinstance(cv, int) and split.groups is not None:
+        return StratifiedGroupKFold(cv) if classifier else GroupKFold(cv)
+    return check_cv(cv, split.y, classifier=classifier)
+
+
+def make_folds(split: Split, cv: Any, model: Any) -> Folds:
+    """Split the training samples into folds, as scikit-learn does.
+
+    Raises
+    ------
+    DataError
+        If the split fails, or the indices of a fold are not those of training samples.
+    """
+    _check_predefined(split, cv)
+    try:
+        found = _folds_of(cv, split, model).split(split.X, split.y, split.groups)
+        folds = [tuple(map(np.asarray, fold)) for fold in found]
+    except (ValueError, TypeError) as error:
+        hint = "use fewer folds, workload.cv=2, or more data"
+        if "group" in str(error):
+            hint = "name the groups with data.groups=COLUMN; there must be as many of them as folds"
+        raise DataError(
+            f"workload.cv={shown(cv)}: cannot be done with {_parts(split)}: {error}",
+            hint,
+        ) from error
+    for number, fold in enumerate(folds):
+        _check_fold(number, fold, split, cv)
+    if split.y is not None and classifies(model):
+        for number, (train, _) in enumerate(folds):
+            if len(np.unique(split.y[train])) < 2:
+                raise DataError(
+                    f"workload.cv={shown(cv)}: fold {number} would be fitted on one class only",
+                    "the samples of a class are too few or lie together: shuffle, stratify, or take other groups",
+                )
+    return Folds(split, folds)
+
+
+def _check_predefined(split: Split, cv: Any) -> None:
+    if isinstance(cv, PredefinedSplit) and len(cv.test_fold) != len(split.X):
+        raise DataError(
+            f"workload.cv={shown(cv)}: there are {_parts(split)}",
+            "hold out none, workload.test_size=null: then it is of all samples"
+            if split.X_test is not None
+            else "it needs an entry for each sample",
+        )
+
+
+def _check_fold(number: int, fold: tuple[Any, ...], split: Split, cv: Any) -> None:
+    key = f"workload.cv={shown(cv)}: fold {number}"
+    if len(fold) != 2 or any(part.ndim != 1 or part.dtype.kind not in "iub" for part in fold):
+        raise DataError(f"{key} is not a pair of indices", "wanted: the indices for training, and those for the test")
+    train, test = (np.flatnonzero(part) if part.dtype.kind == "b" else part for part in fold)
+    for part in (train, test):
+        if not part.size:
+            raise DataError(f"{key} has no samples in one of its parts", "use fewer folds, or more data")
+        if part.min() < 0 or part.max() >= len(split.X):
+            wrong = part.min() if part.min() < 0 else part.max()
+            hint = "hold out none, workload.test_size=null: then the indices count all samples"
+            raise DataError(
+                f"{key} has index {wrong}, and there are {_parts(split)}", *([hint] if split.X_test is not None else [])
+            )
+    trained = np.zeros(len(split.X), dtype=bool)
+    trained[train] = True
+    both = int(trained[test].sum())
+    if both:
+        warnings.warn(f"{key} tests on {both} of the samples that it trains on: its score is too good", stacklevel=2)
+
+
+def _parts(split: Split) -> str:
+    held_out = "" if split.X_test is None else f" ({len(split.X_test)} more are held out for the test)"
+    return f"{len(split.X)} training samples{held_out}"

@@ -1,0 +1,176 @@
+"""Cross-validation on a worker: fits and scores one candidate on one fold, as scikit-learn does."""
+
+from __future__ import annotations
+
+import numbers
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import joblib
+import numpy as np
+from sklearn.base import clone
+from sklearn.metrics import check_scoring
+from sklearn.utils import get_tags
+
+# The training and test indices of a fold.
+Fold = tuple[Any, Any]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The settings that all fits of a search share.
+
+    Parameters
+    ----------
+    scorer : callable
+        Called with a fitted model, X and, if there is one, y; returns a number, or numbers by name.
+    names : sequence of str
+        The names of the scores, as far as they are known; ``score`` for a single one.
+    error_score : float or "raise"
+        The score of a fit or a scorer that fails.
+    """
+
+    model: Any
+    scorer: Any
+    names: Sequence[str]
+    error_score: Any
+    return_train_score: bool
+
+    @classmethod
+    def of(cls, model: Any, scoring: Any, error_score: Any, return_train_score: bool = False) -> Setup:
+        """Resolve the scorer once for all fits.
+
+        Parameters
+        ----------
+        scoring : None, callable, or dict of str to callable
+        """
+        # For several scorers, check_scoring returns one that predicts once for all.
+        scorer = check_scoring(model, scoring)
+        names = ["score"] if scoring is None else list(scoring) if isinstance(scoring, dict) else []
+        return cls(model, scorer, names, error_score, return_train_score)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The fit of one candidate on one fold.
+
+    Parameters
+    ----------
+    test, train : mapping of str to float
+        Scores by scorer, ``score`` for a single one; of a failed fit, as far as the names are
+        known.
+    fit_s, score_s : float
+        Seconds.
+    traceback : str or None
+        As text, if it failed.
+    fitted : bool
+        False if the fit failed, not just the score.
+    """
+
+    test: Mapping[str, float]
+    train: Mapping[str, float]
+    fit_s: float
+    score_s: float
+    traceback: str | None = None
+    fitted: bool = True
+
+
+def split(model: Any, X: Any, rows: Any, columns: Any = None) -> Any:
+    """Return the samples of a fold; of a precomputed kernel matrix, its rows and columns.
+
+    Parameters
+    ----------
+    columns : array or None
+        The samples that the model was trained on; None: ``rows``.
+    """
+    try:
+        pairwise = get_tags(model).input_tags.pairwise
+    except AttributeError:  # not a BaseEstimator
+        pairwise = False
+    return X[np.ix_(rows, rows if columns is None else columns)] if pairwise else X[rows]
+
+
+def fit_and_score(
+    shared: tuple[Setup, Any, Any], folds: Sequence[Fold], fold: int, parameters: Mapping[str, Any]
+) -> Scored:
+    """Fit a candidate on a fold's training samples and score it on its test samples, on a worker.
+
+    Parameters
+    ----------
+    shared : tuple of (Setup, X, y)
+
+    Raises
+    ------
+    Exception
+        Any error of the fit or the scorer, if ``error_score`` is "raise".
+    """
+    setup, X, y = shared
+    train, test = folds[fold]
+    began = time.perf_counter()
+    # Fits fill the cluster, so nested joblib calls of an estimator run sequentially.
+    with joblib.parallel_config(backend="sequential"):
+        try:
+            model = clone(setup.model).set_params(**clone(parameters, safe=False))
+            X_train, y_train = split(model, X, train), None if y is None else y[train]
+            if y is None:
+                model.fit(X_train)
+            else:
+                model.fit(X_train, y_train)
+        except Exception:
+            if setup.error_score == "raise":
+                raise
+            return failed(setup, time.perf_counter() - began, traceback.format_exc(), fitted=False)
+        fitted = time.perf_counter()
+        try:
+            scores = score(setup.scorer, model, split(model, X, test, train), None if y is None else y[test])
+            in_training = score(setup.scorer, model, X_train, y_train) if setup.return_train_score else {}
+        except Exception:
+            if setup.error_score == "raise":
+                raise
+            return failed(setup, fitted - began, traceback.format_exc(), fitted=True)
+    return Scored(scores, in_training, fitted - began, time.perf_counter() - fitted)
+
+
+def failed(setup: Setup, fit_s: float, text: str, *, fitted: bool) -> Scored:
+    """Return the result of a failed fit.
+
+    Parameters
+    ----------
+    text : str
+        The traceback, or the reason.
+    """
+    scores = dict.fromkeys(setup.names, setup.error_score)
+    return Scored(scores, dict(scores), fit_s, 0.0, text, fitted)
+
+
+def score(scorer: Any, model: Any, X: Any, y: Any) -> dict[str, float]:
+    """Score a fitted model.
+
+    Returns
+    -------
+    dict of str to float
+        Scores by scorer; ``score`` for a single one.
+    """
+    found = scorer(model, X) if y is None else scorer(model, X, y)
+    if not isinstance(found, dict):
+        return {"score": _number(found, scorer)}
+    return {name: _number(value, scorer) for name, value in found.items()}
+
+
+def _number(value: Any, scorer: Any) -> float:
+    if hasattr(value, "item"):
+        value = value.item()
+    if not isinstance(value, numbers.Number):
+        raise ValueError(f"scoring must return a number, got {value!r} ({type(value)}) from {scorer}")
+    return float(value)  # type: ignore[arg-type]  # a complex Number fails here
+
+
+def refit(shared: tuple[Setup, Any, Any], parameters: Mapping[str, Any]) -> Any:
+    """Fit a candidate on all samples, on a worker."""
+    setup, X, y = shared
+    model = clone(setup.model).set_params(**clone(parameters, safe=False))
+    with joblib.parallel_config(backend="sequential"):
+        return model.fit(X) if y is None else model.fit(X, y)

@@ -1,0 +1,93 @@
+"""Parameter spaces of a search: mappings of names to values, or to distributions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import ParameterGrid
+
+from hpcml.errors import ConfigError
+
+Space = dict[str, Any]
+
+
+def normalise(grid: Any, method: str) -> list[Space]:
+    """Normalise the grid of a config to a list of spaces.
+
+    Parameters
+    ----------
+    grid : mapping, sequence of mappings, or None
+        None is the single candidate that changes nothing.
+    method : {"grid", "random"}
+
+    Raises
+    ------
+    ConfigError
+        If a value is neither a list nor, for a random search, a distribution.
+    """
+    spaces = [{}] if grid is None else [grid] if isinstance(grid, Mapping) else grid
+    if not isinstance(spaces, Sequence) or isinstance(spaces, str) or not spaces:
+        raise ConfigError(f"workload.grid={grid!r}: not a mapping", "for example 'workload.grid={C: [0.1, 1, 10]}'")
+    for space in spaces:
+        if not isinstance(space, Mapping):
+            raise ConfigError(f"workload.grid: {space!r} is not a mapping of parameter names to lists of values")
+        for name, values in space.items():
+            _check_values(name, values, method)
+    return [dict(space) for space in spaces]
+
+
+def _check_values(name: str, values: Any, method: str) -> None:
+    if hasattr(values, "rvs"):
+        if method == "grid":
+            raise ConfigError(
+                f"workload.grid.{name} is a distribution, and a grid search needs a list of values",
+                "use workload.method=random workload.n_iter=20",
+            )
+    elif isinstance(values, (str, Mapping)) or not isinstance(values, (Sequence, np.ndarray)):
+        raise ConfigError(f"workload.grid.{name}={values!r}: not a list", f"write [{values}]")
+    elif len(values) == 0:
+        raise ConfigError(f"workload.grid.{name}=[]: an empty list leaves no candidate")
+
+
+def check_distributions(space: Space) -> None:
+    """Check every distribution by drawing once, since bad parameters show up only then.
+
+    Raises
+    ------
+    ConfigError
+    """
+    for name, values in space.items():
+        if not hasattr(values, "rvs"):
+            continue
+        try:
+            drawn = values.rvs(random_state=0)
+            bad = isinstance(drawn, float) and math.isnan(drawn)
+        except Exception as error:
+            raise ConfigError(f"workload.grid.{name}: nothing can be drawn from it: {error}") from error
+        if bad:
+            raise ConfigError(f"workload.grid.{name}: what is drawn from it is NaN", "check its parameters")
+
+
+def count(spaces: Sequence[Space], method: str, n_iter: int) -> int:
+    """Count the candidates.
+
+    Samples from lists are drawn without replacement, so there are no more candidates than
+    combinations.
+    """
+    continuous = any(hasattr(values, "rvs") for space in spaces for values in space.values())
+    if method == "random" and continuous:
+        return n_iter
+    combinations = len(ParameterGrid(list(spaces)))
+    return min(n_iter, combinations) if method == "random" else combinations
+
+
+def show(parameters: Mapping[str, Any]) -> str:
+    """Render a candidate for the screen.
+
+    >>> show({"C": 3, "kernel": "rbf"}), show({})
+    ('C=3, kernel=rbf', 'as configured')
+    """
+    return ", ".join(f"{name}={value}" for name, value in parameters.items()) or "as configured"

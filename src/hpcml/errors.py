@@ -109,6 +109,10 @@ class Interrupted(Cancelled):
         return 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
+# The most choices that a message lists.
+_MOST_CHOICES = 60
+
+
 def nearest(word: str, choices: Iterable[str], most: int = 3) -> str:
     """Suggest the choices closest to a word.
 
@@ -118,6 +122,8 @@ def nearest(word: str, choices: Iterable[str], most: int = 3) -> str:
     "did you mean 'normal' or 'normalsr'?"
     >>> nearest("zzz", ["gamma", "C"])
     'choices: C, gamma'
+    >>> nearest("C", ["svc__C", "svc__gamma"])
+    "did you mean 'svc__C'?"
     >>> nearest("x", [])
     'there are no choices'
     """
@@ -125,11 +131,13 @@ def nearest(word: str, choices: Iterable[str], most: int = 3) -> str:
     if not names:
         return "there are no choices"
     folded = {name.casefold(): name for name in names}
-    close = difflib.get_close_matches(word.casefold(), folded, n=most, cutoff=0.6)
+    parts = [name for name in folded if name.endswith(f"__{word.casefold()}")]  # a parameter of a pipeline's step
+    close = parts[:most] or difflib.get_close_matches(word.casefold(), folded, n=most, cutoff=0.6)
     if close:
         *others, last = [f"'{folded[name]}'" for name in close]
         return f"did you mean {', '.join(others)} or {last}?" if others else f"did you mean {last}?"
-    return "choices: " + ", ".join(names)
+    more = f" and {len(names) - _MOST_CHOICES} more" if len(names) > _MOST_CHOICES else ""
+    return "choices: " + ", ".join(names[:_MOST_CHOICES]) + more
 
 
 def printable(text: Any, most: int = 300) -> str:

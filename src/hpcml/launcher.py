@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -52,6 +52,8 @@ class _Run:
     cluster: Cluster | None = None
     outcome: Outcome = field(default_factory=Outcome)
     model: str | None = None
+    # Lines of the summary about the data.
+    notes: Mapping[str, str] = field(default_factory=dict)
     # Names of the data's columns.
     features: Sequence[str] | None = None
     warnings: list[str] = field(default_factory=list)
@@ -79,7 +81,7 @@ class _Run:
             tasks=dict(sorted(self.cluster.tally.tasks.items())) if self.cluster else {},
             jobs=self.cluster.job_summary() if self.cluster else [],
             metrics=self.outcome.metrics,
-            summary={**self.outcome.summary, **({"model": self.model} if self.model else {})},
+            summary={**self.notes, **self.outcome.summary, **({"model": self.model} if self.model else {})},
             warnings=[*self.outcome.warnings, *self.warnings],
         )
 
@@ -194,6 +196,7 @@ def _execute(spec: RunSpec, request: Request | None, current: _Run, console: Con
     checked = check(spec, request)
     data = checked.inputs.data
     current.units.total, current.warnings = checked.prepared.n_units, checked.warnings
+    current.notes = checked.prepared.notes
     current.units.parts = lambda name: Parts(current.paths.parts(name))
     current.features = None if data is None else data.feature_names
     display.show_start(console, current.paths, describe_run(checked))

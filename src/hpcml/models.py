@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.pipeline import Pipeline
 
 from hpcml import files, runs
+from hpcml.data import Dataset
 from hpcml.errors import ConfigError
 from hpcml.runs import RunPaths
 
@@ -45,6 +48,90 @@ def pipeline(**steps: Any) -> Pipeline:
                 f"to set a parameter of a step: model.STEP.{name}; steps: {', '.join(steps)}",
             )
     return Pipeline(list(steps.items()))
+
+
+def set_seed(model: Any, seed: int) -> None:
+    """Set the seed of every ``random_state`` that is None, so that runs are reproducible."""
+    if not hasattr(model, "get_params") or isinstance(model, type):
+        return
+    for name, value in sorted(model.get_params(deep=True).items()):
+        if value is None and name.rpartition("__")[2] == "random_state":
+            model.set_params(**{name: seed})
+
+
+class TargetDependent:
+    """A model that is chosen when the target is known: a classifier or a regressor.
+
+    Parameters
+    ----------
+    classifier, regressor : callable
+        Classes of estimators.
+    parameters : mapping
+        Parameters of the chosen one.
+    """
+
+    def __init__(self, classifier: Any, regressor: Any, parameters: Mapping[str, Any]) -> None:
+        self.classifier = classifier
+        self.regressor = regressor
+        self.parameters = dict(parameters)
+
+    def choose(self, data: Dataset) -> Any:
+        """Build the estimator that suits the target.
+
+        Raises
+        ------
+        ConfigError
+            If there is no target, or the estimator does not take the parameters.
+        """
+        if data.y is None:
+            raise ConfigError("model: a table needs a target, and there is none", "name it: data.target=COLUMN")
+        kind = self.classifier if _are_classes(data.y) else self.regressor
+        try:
+            return kind(**self.parameters)
+        except TypeError as error:
+            raise ConfigError(f"model: {kind.__name__}: {error}") from error
+
+
+# The most distinct integers that are taken for classes.
+_FEW_CLASSES = 20
+
+
+def _are_classes(y: Any) -> bool:
+    """Return whether a target holds classes: text, booleans, or few distinct integers."""
+    if y.dtype.kind in "OUSb":
+        return True
+    return y.dtype.kind in "iu" and len(np.unique(y)) <= _FEW_CLASSES
+
+
+def tabular(**parameters: Any) -> TargetDependent:
+    """Build a model for tables of any columns: gradient boosting, with skrub's preprocessing.
+
+    It is a classifier if the target is text, boolean, or has at most 20 distinct integers.
+
+    Parameters
+    ----------
+    **parameters : object
+        Parameters of HistGradientBoostingClassifier or HistGradientBoostingRegressor.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    own = {"categorical_features": "from_dtype", **parameters}
+    return TargetDependent(HistGradientBoostingClassifier, HistGradientBoostingRegressor, own)
+
+
+def tabular_linear(**parameters: Any) -> TargetDependent:
+    """Build a linear model for tables of any columns, with skrub's preprocessing.
+
+    It is a classifier if the target is text, boolean, or has at most 20 distinct integers.
+
+    Parameters
+    ----------
+    **parameters : object
+        Parameters of LogisticRegression or Ridge.
+    """
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    return TargetDependent(LogisticRegression, Ridge, parameters)
 
 
 def logistic_cv(**parameters: Any) -> LogisticRegressionCV:

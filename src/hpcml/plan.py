@@ -56,7 +56,8 @@ def check(spec: RunSpec, request: Request | None = None) -> Checked:
         )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
-        inputs = Inputs(None if spec.data is None else data.load(spec.data), spec.model, spec.seed)
+        loaded = None if spec.data is None else data.load(spec.data)
+        inputs = Inputs(loaded, spec.model, spec.seed, spec.preprocess)
         workload = spec.workload
         if spec.scaling is not None:
             workload = Scaling(workload=workload, workers=spec.scaling)
@@ -225,6 +226,7 @@ def _computing(checked: Checked) -> dict[str, str]:
     return {
         "compute": computed,
         "data": " ".join(on) or "none",
+        **checked.prepared.notes,
         "units of work": str(checked.prepared.n_units),
         **({"warnings": "; ".join(checked.warnings)} if checked.warnings else {}),
     }

@@ -25,6 +25,10 @@ log = logging.getLogger(__name__)
 _JOBLIB_HINT = "use model_format=joblib, a pickle that only you should load, or none"
 
 
+# The most types from outside scikit-learn that the summary lists for skops.io.load.
+_MOST_NAMED = 3
+
+
 def check_model_format(model: Any, model_format: str) -> None:
     """Validate that a model can be saved, before it is fitted for hours.
 
@@ -149,6 +153,8 @@ def _save_model(model: Any, paths: RunPaths, model_format: str) -> tuple[str, li
         log.warning("skops cannot write the fitted model", exc_info=True)
         how, _ = _save_model(model, paths, "joblib")
         return how, [f"the fitted model is not skops-safe ({type(error).__name__}: {error}); it is saved as a pickle"]
+    if len(untrusted) > _MOST_NAMED:
+        return f"hpcml.models.from_run('{path}')", []
     return f"skops.io.load('{path}'{f', trusted={untrusted}' if untrusted else ''})", []
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from hpcml.errors import ConfigError
-from hpcml.keys import check_keys, choice, config_key, size, walltime, whole
+from hpcml.keys import check_keys, choice, config_key, kind, size, walltime, whole
 from hpcml.site import REQUIRED, Site
 from hpcml.units import parse_size
 
@@ -254,11 +254,20 @@ class RunSpec:
         See :func:`hpcml.data.load`.
     model : estimator or None
         A scikit-learn estimator or pipeline.
+    preprocess : "auto", "none" or transformer
+        The steps before the model.
     """
 
     workload: Any
     data: Any = None
     model: Any = None
+    preprocess: Any = config_key(
+        "auto",
+        "Steps before the model that turn a table's columns into numbers. auto: those that suit the model, if the "
+        "table has text, categories, dates or missing values that it rejects. none: no steps. Or a transformer",
+        kind("auto, none or transformer"),
+        example="{_target_: mine.prepare}",
+    )
     site: Site | None = None
     cluster: ClusterSpec = field(default_factory=LocalSpec)
     head: HeadSpec = field(default_factory=HeadSpec)
@@ -284,6 +293,11 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         check_keys(self, "")
+        if isinstance(self.preprocess, str) and self.preprocess not in ("auto", "none"):
+            raise ConfigError(
+                f"preprocess={self.preprocess}: must be auto, none or a transformer",
+                "for example 'preprocess={_target_: sklearn.preprocessing.StandardScaler}'",
+            )
         if not 0 <= self.seed < 2**32:
             # numpy.random.RandomState accepts no other seeds.
             raise ConfigError(f"seed={self.seed}: must be between 0 and {2**32 - 1}")

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-import scipy.sparse
 from sklearn.datasets import load_digits, make_blobs
 
 from hpcml.data import ArrayFile, Dataset, TableFile, load
@@ -48,10 +47,8 @@ def test_bundled_data_keep_their_names() -> None:
         ((np.zeros(3), np.zeros(3)), re.escape("X has shape (3,)") + ".*\n.*reshape"),
         ((np.zeros((0, 3)), None), "is empty: "),
         ((np.zeros((3, 2)), np.zeros(4)), "X has 3 samples, y has shape"),
-        ((np.array([["a", "b"]]), [1]), "X is not numeric"),
-        ((scipy.sparse.eye(3), np.zeros(3)), r"X is sparse(.|\n)*X.toarray\(\)"),
-        ((np.zeros((2, 1)), np.array([1.0, np.nan])), "y has 1 missing value among 2"),
-        ((np.zeros((2, 1)), np.array(["a", None], dtype=object)), "y has 1 missing value among 2"),
+        ((np.zeros((2, 1)), None, np.array([1.0, np.nan])), "groups has 1 missing value among 2"),
+        ((np.zeros((2, 1)), None, np.array(["a", None], dtype=object)), "groups has 1 missing value among 2"),
     ],
 )
 def test_load_rejects(source: Any, message: str) -> None:
@@ -64,7 +61,7 @@ class TestTables:
         path = tmp_path / "a.csv"
         path.write_text("id,a,b,kind,site\n1,2,true,x,s\n2,,false,y,t\n")
         dataset = TableFile(path=str(path), target="kind", groups="site", drop=("id",)).load()
-        np.testing.assert_array_equal(dataset.X, [[2, 1], [np.nan, 0]])
+        assert dataset.X.to_dict("list") == {"a": [2, pytest.approx(np.nan, nan_ok=True)], "b": [True, False]}
         assert list(dataset.y) == ["x", "y"]
         assert list(dataset.groups) == ["s", "t"]
         assert dataset.feature_names == ("a", "b")
@@ -94,16 +91,11 @@ class TestTables:
             ("", "cannot be read: Empty CSV file"),
             ("a,y\n", "a header but no rows"),
             ("a,y\n1,2\n3\n", r"Expected 2 columns, got 1"),
-            ("a,b,y\n1,red,0\n2,3,1\n", "column 'b' is not numeric: for example 'red'\n.*data.drop=\\[b\\]"),
-            ("a,b,y\n1,,0\n2,,1\n", "column 'b' is empty"),
             ("a,b,Y\n1,2,0\n", "data.target=y: .* has no such column\n  did you mean 'Y'"),
             ("a,a,y\n1,2,0\n", "duplicate column names: a"),
             ("y\n1\n", "no columns are left"),
-            ("a,y\n1,1\n2,\n", "y has 1 missing value"),
-            ("a,y\n1,rose\n2,\n", "y has 1 missing value"),
             ("a;y\n1;2\n", "no such column(.|\n)*separator another one"),
             ("a;y\n1,5;2\n", "Expected 1 columns, got 2(.|\n)*separator another one"),
-            ("when,y\n2026-01-01,1\n", "column 'when' is not numeric"),
         ],
     )
     def test_damaged_files(self, tmp_path: Path, content: str, message: str) -> None:

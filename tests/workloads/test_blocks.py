@@ -122,8 +122,8 @@ class TestTampered:
         parquet(tmp_path / "a.parquet", name=pa.array(["a"] * 20))
         with pytest.raises(DataError, match=r"data.target=z: .*no such column\n  choices: name, x0"):
             RowGroups(path=str(tmp_path), target="z").load()
-        with pytest.raises(DataError, match="column 'name' is not numeric: its type is string"):
-            RowGroups(path=str(tmp_path), target="y").load()
+        with pytest.raises(DataError, match="column 'name' holds text, and k-means takes numbers"):
+            RowGroups(path=str(tmp_path), target="y").load().check_numeric("k-means")
         (tmp_path / "none").mkdir()
         with pytest.raises(DataError, match=r"contains no file \*.parquet"):
             RowGroups(path=str(tmp_path / "none")).load()
@@ -134,8 +134,8 @@ class TestTampered:
         with pytest.raises(DataError, match="block 0: is empty"):
             blocks.block(0).load()
         words = da.from_array(np.array([["a"], ["b"]], dtype=object), chunks=(1, 1))
-        with pytest.raises(DataError, match="block 1: X is not numeric"):
-            load((words, None)).block(1).load()
+        with pytest.raises(DataError, match="block 1: column 'x0' holds text, and k-means takes numbers"):
+            load((words, None)).block(1).load().dense("k-means")
 
     def test_a_source_that_fails_on_the_worker(self) -> None:
         def broken(block: Any) -> Any:

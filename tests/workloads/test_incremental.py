@@ -391,7 +391,7 @@ class TestTamperedBlocks:
             (parts(A, (WITH_NAN, B[1])), SGDClassifier(), {}, "block 1: 1 NaN or infinite value in X.*column 1"),
             (parts(A, (WITH_NAN, B[1])), SGDClassifier(), {"scale": True}, "block 1: 1 NaN or infinite value in X"),
             (parts(A, (B[0], B[1].astype(str))), SGDClassifier(), {}, "block 1: its labels are such as '1'"),
-            (parts(A, (np.full((90, 4), "x"), B[1])), SGDClassifier(), {}, "block 1: X is not numeric"),
+            (parts(A, (np.full((90, 4), "x"), B[1])), SGDClassifier(), {}, "block 1: columns that are not numeric"),
             (parts(A, (B[0][:, 1:], B[1])), SGDClassifier(), {}, "block 1: has 3 features, and .*block 0 has 4"),
             (parts(A, (B[0], B[1] + 0.5)), SGDClassifier(), {}, "block 1: the target is continuous, for example 1.5"),
             (parts(A, (B[0], B[1].astype(str))), SGDRegressor(), {}, "block 1: the target holds text such as '1'"),

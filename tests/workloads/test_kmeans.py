@@ -306,7 +306,10 @@ def test_what_is_found_only_when_blocks_are_read_is_told(cluster: Cluster) -> No
         (of_blocks(good, np.ones((4, 2))), "data: block 1 has 2 features, block 0 has 3"),
         (of_blocks(good), r"workload.n_clusters=50: data has 10 samples only"),
         (of_blocks(good, np.ones((0, 3))), "is empty: X has shape"),
-        (of_blocks(good, np.array([["a", "b", "c"]])), "data, block 1: X is not numeric"),
+        (
+            of_blocks(good, np.array([["a", "b", "c"]])),
+            "data, block 1: columns that are not numeric: 'x0' .text.",
+        ),
         (of_blocks(good, np.array(["a text", "another"], dtype=object)), "its samples are texts"),
     ):
         with pytest.raises(WorkloadError, match=message):

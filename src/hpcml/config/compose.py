@@ -65,7 +65,12 @@ class Composed:
             # Data is built when it is loaded, since by then a log exists for messages of a user's
             # loader.
             values[group] = _instantiate(self.config[group], group, partial=group == "data")
-        _seed(values["model"], values["seed"])
+        targets.check(self.config["preprocess"], "preprocess")
+        values["preprocess"] = _instantiate(self.config["preprocess"], "preprocess", partial=False)
+        if values["model"] is not None:
+            from hpcml.models import set_seed  # Imports scikit-learn.
+
+            set_seed(values["model"], values["seed"])
         return RunSpec(**values)
 
     def _check_file(self) -> None:
@@ -340,15 +345,6 @@ def _show(config: DictConfig, package: str | None, resolve: bool) -> None:
     if resolve:
         OmegaConf.resolve(config)
     print(OmegaConf.to_yaml(node) if OmegaConf.is_config(node) else f"{node}\n", end="")
-
-
-def _seed(model: Any, seed: int) -> None:
-    """Set the seed of every ``random_state`` that is None, so that runs are reproducible."""
-    if not hasattr(model, "get_params") or isinstance(model, type):
-        return
-    for name, value in sorted(model.get_params(deep=True).items()):
-        if value is None and name.rpartition("__")[2] == "random_state":
-            model.set_params(**{name: seed})
 
 
 def _instantiate(node: Any, key: str, partial: bool) -> Any:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import dask
 import numpy as np
 import psutil
 
+from hpcml.data import samples
 from hpcml.data.dataset import Dataset
 from hpcml.errors import ConfigError, DataError
 from hpcml.units import count
@@ -41,6 +42,9 @@ class Blocks:
         None if unknown before a block is read.
     has_target : bool
     feature_names : tuple of str or None
+    not_numeric : mapping of str to str
+        The features that are not numbers, each with its dtype, as far as they are known before a
+        block is read.
     name : str
         Origin of the samples, for messages and the manifest.
 
@@ -55,6 +59,7 @@ class Blocks:
     n_features: int | None
     has_target: bool
     feature_names: tuple[str, ...] | None = None
+    not_numeric: Mapping[str, str] = field(default_factory=dict)
     name: str = "data"
 
     def __post_init__(self) -> None:
@@ -89,6 +94,21 @@ class Blocks:
         blocks = count(len(self), "block")
         return f"{self.name}: {samples} samples x {features} features in {blocks}{target}"
 
+    def check_numeric(self, reader: str) -> None:
+        """Check that all features are numbers, as far as they are known.
+
+        Parameters
+        ----------
+        reader : str
+            The estimator or algorithm that takes only numbers, for the message.
+
+        Raises
+        ------
+        DataError
+        """
+        if self.not_numeric:
+            raise samples.reject(self.not_numeric, self.name, reader)
+
     def block(self, number: int) -> Block:
         """Return a block that can be sent to a worker, without reading it."""
         return Block(number, self.name, self.feature_names, self.n_features, self.recipe(number))
@@ -110,7 +130,7 @@ class Blocks:
             )
         parts = [self.block(number).load() for number in range(len(self))]
         return Dataset(
-            X=np.concatenate([part.X for part in parts]),
+            X=samples.concatenate([part.X for part in parts]),
             y=np.concatenate([part.y for part in parts]) if self.has_target else None,
             feature_names=self.feature_names,
             name=self.name,
@@ -133,7 +153,7 @@ class Block:
         Raises
         ------
         DataError
-            If it cannot be read, is empty or not numeric, or has a different number of features.
+            If it cannot be read, is empty, or has a different number of features.
         """
         name = f"{self.source}, block {self.number}"
         try:
@@ -172,14 +192,15 @@ def in_blocks(data: Dataset | Blocks, block_size: int | None = None) -> Blocks:
 
     def recipe(number: int) -> Read:
         part = slice(bounds[number], bounds[number + 1])
-        return _Slice(data.X[part], None if data.y is None else data.y[part])
+        return _Slice(samples.take(data.X, part), None if data.y is None else data.y[part])
 
     return Blocks(
         rows=[end - begin for begin, end in itertools.pairwise(bounds)],
         recipe=recipe,
-        n_features=data.X.shape[1] if data.X.ndim > 1 else None,
+        n_features=data.n_features,
         has_target=data.y is not None,
         feature_names=data.feature_names,
+        not_numeric=samples.not_numeric(data.X),
         name=data.name,
     )
 

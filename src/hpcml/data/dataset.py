@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from hpcml.data import samples
 from hpcml.errors import DataError
 from hpcml.units import count
 
@@ -18,19 +20,22 @@ class Dataset:
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features), or of shape (n_samples,)
-        Numbers; or texts, one per sample.
+    X : ndarray, DataFrame or sparse matrix of shape (n_samples, n_features), or texts
+        Frames of pandas or Polars reach the estimator as they are, with their names and dtypes.
+        Texts have shape (n_samples,).
     y : ndarray of shape (n_samples,) or (n_samples, n_outputs), or None
-        Targets.
+        Targets. Samples without one can be predicted, not learned from: see :meth:`labelled`.
     groups : ndarray of shape (n_samples,) or None
         Labels that keep samples together, for splitters such as GroupKFold.
+    feature_names : tuple of str or None
+        None: those of the frame.
     name : str
         Origin of the samples, for messages and the manifest.
 
     Raises
     ------
     DataError
-        If the shapes do not match, or X contains anything but numbers or texts.
+        If the shapes do not match, or X is empty.
     """
 
     X: Any
@@ -40,71 +45,142 @@ class Dataset:
     name: str = "data"
 
     def __post_init__(self) -> None:
-        X = _numbers(self.X, self.name)
+        X = _samples(self.X, self.name)
         object.__setattr__(self, "X", X)
+        if samples.is_frame(X):
+            object.__setattr__(self, "feature_names", samples.names(X))
         for key in ("y", "groups"):
             value = getattr(self, key)
             if value is None:
                 continue
             value = np.asarray(value)
             object.__setattr__(self, key, value)
-            if value.ndim == 0 or len(value) != len(X):
-                raise DataError(f"{self.name}: X has {len(X)} samples, {key} has shape {value.shape}")
-            missing = _count_missing(value)
-            if missing:
-                raise DataError(
-                    f"{self.name}: {key} has {count(missing, 'missing value')} among {len(value)}",
-                    "remove those samples",
-                )
+            if value.ndim == 0 or len(value) != X.shape[0]:
+                raise DataError(f"{self.name}: X has {X.shape[0]} samples, {key} has shape {value.shape}")
+        absent = 0 if self.groups is None else int(missing(self.groups).sum())
+        if absent:
+            raise DataError(
+                f"{self.name}: groups has {count(absent, 'missing value')} among {self.n_samples}",
+                "remove those samples",
+            )
 
     def __sizeof__(self) -> int:
         # Dask uses the size to decide where tasks run and what to spill.
-        return object.__sizeof__(self) + sum(getattr(array, "nbytes", 0) for array in (self.X, self.y, self.groups))
+        return object.__sizeof__(self) + sum(samples.n_bytes(part) for part in (self.X, self.y, self.groups))
 
     @property
     def n_samples(self) -> int:
-        return len(self.X)
+        return int(self.X.shape[0])
+
+    @property
+    def n_features(self) -> int | None:
+        """The number of features; None for texts."""
+        return None if self.is_text else int(self.X.shape[1])
 
     @property
     def is_text(self) -> bool:
         """Whether each sample is a text."""
-        return bool(self.X.ndim == 1)
+        return samples.is_texts(self.X)
+
+    def dense(self, reader: str) -> Dataset:
+        """Return the dataset with X as an array of numbers.
+
+        Parameters
+        ----------
+        reader : str
+            The estimator or algorithm that takes only numbers, for messages.
+
+        Raises
+        ------
+        DataError
+            If some features are not numbers.
+        """
+        X = samples.dense(self.X, self.name, reader)
+        return self if X is self.X else replace(self, X=X)
+
+    @property
+    def targets(self) -> Any:
+        """The targets that are not missing; there is a target."""
+        return self.y[~missing(self.y)]
+
+    def labelled(self) -> Dataset:
+        """Return the samples that have a target, with a warning if others are left out.
+
+        Raises
+        ------
+        DataError
+            If none has.
+        """
+        if self.y is None:
+            return self
+        absent = missing(self.y)
+        without = int(absent.sum())
+        if not without:
+            return self
+        if without == self.n_samples:
+            raise DataError(f"{self.name}: no sample has a target", "name another column: data.target=COLUMN")
+        warnings.warn(
+            f"{self.name}: {without} of {self.n_samples} samples have no target and are left out", stacklevel=2
+        )
+        return self.take(~absent)
+
+    def take(self, rows: Any) -> Dataset:
+        """Return some of the samples.
+
+        Parameters
+        ----------
+        rows : slice, ndarray of int, or ndarray of bool
+        """
+        y = None if self.y is None else self.y[rows]
+        groups = None if self.groups is None else self.groups[rows]
+        if y is not None and y.dtype.kind == "O":
+            y = _narrowed(y)
+        return replace(self, X=samples.take(self.X, rows), y=y, groups=groups)
 
     def describe(self) -> str:
         """Return one line with name, shape and kind of target."""
-        shape = f"{len(self.X)} texts" if self.is_text else f"{self.X.shape[0]} samples x {self.X.shape[1]} features"
+        shape = f"{self.n_samples} texts" if self.is_text else f"{self.n_samples} samples x {self.n_features} features"
         if self.y is None:
             return f"{self.name}: {shape}, no target"
         if self.y.ndim > 1:
             return f"{self.name}: {shape}, {self.y.shape[1]} targets"
         if self.y.dtype.kind in "OUSb" or self.y.dtype.kind in "iu":
-            return f"{self.name}: {shape}, {len(np.unique(self.y))} distinct targets"
+            return f"{self.name}: {shape}, {len(np.unique(self.y[~missing(self.y)]))} distinct targets"
         return f"{self.name}: {shape}, continuous target"
 
 
-def _numbers(X: Any, name: str) -> Any:
-    if hasattr(X, "toarray"):
-        raise DataError(f"{name}: X is sparse, which is not supported", "make it dense if it fits: X.toarray()")
-    if _are_texts(X):
-        return _texts(np.asarray(X, dtype=object), name)
+def _samples(X: Any, name: str) -> Any:
+    if samples.is_sparse(X):
+        X = X.tocsr()
+    elif not samples.is_frame(X):
+        X = _array(X, name)
+    if len(X.shape) > 1 and 0 in X.shape:
+        raise DataError(f"{name}: is empty: X has shape {X.shape}")
+    return X
+
+
+def _array(X: Any, name: str) -> Any:
+    if getattr(X, "ndim", 1) == 1:
+        as_objects = np.asarray(X, dtype=object)
+        if as_objects.ndim == 1 and len(as_objects) and isinstance(as_objects[0], str):
+            return _texts(as_objects, name)
     X = np.asarray(X)
     if X.ndim != 2:
         hint = "a single feature is X.reshape(-1, 1)" if X.ndim == 1 else "flatten each sample to one row"
         raise DataError(f"{name}: X has shape {X.shape}, but must be (n_samples, n_features)", hint)
-    if X.shape[0] == 0 or X.shape[1] == 0:
-        raise DataError(f"{name}: is empty: X has shape {X.shape}")
-    if X.dtype.kind == "b":
+    if X.dtype.kind in "iufb":
+        return X
+    try:
         return X.astype(np.float64)
-    if X.dtype.kind not in "iuf":
-        try:
-            return X.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{name}: X is not numeric: {error}") from error
-    return X
+    except (TypeError, ValueError):
+        return _frame(X)
 
 
-def _are_texts(X: Any) -> bool:
-    return getattr(X, "ndim", 1) == 1 and len(X) > 0 and isinstance(X[0], str)
+def _frame(X: Any) -> Any:
+    """Convert an array of objects, some of which are not numbers, to a frame with a dtype per column."""
+    import pandas as pd
+
+    return pd.DataFrame({f"x{number}": X[:, number] for number in range(X.shape[1])}).infer_objects()
 
 
 def _texts(X: Any, name: str) -> Any:
@@ -117,9 +193,29 @@ def _texts(X: Any, name: str) -> Any:
     return X
 
 
-def _count_missing(values: Any) -> int:
+def missing(values: Any) -> Any:
+    """Return the mask of samples for which a value is missing; shape (n_samples,)."""
     if values.dtype.kind == "f":
-        return int(np.isnan(values).sum())
-    if values.dtype.kind == "O":
-        return sum(value is None or (isinstance(value, float) and math.isnan(value)) for value in values.ravel())
-    return 0
+        missing = np.isnan(values)
+    elif values.dtype.kind == "M":
+        missing = np.isnat(values)
+    elif values.dtype.kind == "O":
+        missing = np.frompyfunc(_is_missing, 1, 1)(values).astype(bool)
+    else:
+        missing = np.zeros(values.shape, dtype=bool)
+    return missing.any(axis=1) if missing.ndim > 1 else missing
+
+
+def _is_missing(value: Any) -> bool:
+    # pandas' NA is neither None nor a float, and not equal to itself.
+    return (
+        value is None
+        or type(value).__name__ in ("NAType", "NaTType")
+        or (isinstance(value, float) and math.isnan(value))
+    )
+
+
+def _narrowed(y: Any) -> Any:
+    """Return objects as numbers or booleans if all are: without missing values they fit such a dtype."""
+    found = np.array(y.tolist())
+    return found if found.dtype.kind in "iufb" and found.shape == y.shape else y

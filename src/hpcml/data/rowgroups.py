@@ -12,7 +12,8 @@ import pyarrow.parquet
 from hpcml.data.blocks import ROWS, Blocks, Read
 from hpcml.data.index import find_indices
 from hpcml.data.reading import check_column, check_columns, readable
-from hpcml.data.table import TableFile, is_number, warn_excluded
+from hpcml.data.samples import not_numeric
+from hpcml.data.table import TableFile, check_types, to_frame, warn_excluded
 from hpcml.errors import DataError
 from hpcml.keys import check_keys, config_key, documented, kind, whole
 
@@ -43,7 +44,8 @@ class RowGroups:
         Raises
         ------
         DataError
-            If a file is missing, damaged or empty, its columns differ, or a feature is not numeric.
+            If a file is missing, damaged or empty, its columns differ, or the type of a feature is
+            one that no estimator takes.
         """
         table = TableFile(path=self.path, target=self.target, drop=self.drop)
         schema, groups = None, []
@@ -51,8 +53,7 @@ class RowGroups:
             found = _footer(path)
             its_schema = found.schema.to_arrow_schema()
             table.check_unique(its_schema.names)
-            schema = schema or its_schema
-            _compare(schema, its_schema, path)
+            schema = its_schema if schema is None else _merged(schema, its_schema, path)
             if found.num_rows == 0:
                 raise DataError(f"{path}: has no rows", "remove it")
             groups += [(path, number, found.row_group(number).num_rows) for number in range(found.num_row_groups)]
@@ -60,19 +61,15 @@ class RowGroups:
         excluded = find_indices(schema, table.named)
         features = table.features(schema, excluded)
         warn_excluded(self.path, excluded)
-        for name in features:
-            if not is_number(schema.field(name).type):
-                raise DataError(
-                    f"{self.path}: column '{name}' is not numeric: its type is {schema.field(name).type}",
-                    f"exclude it: 'data.drop=[{name}]'; or encode it as numbers first",
-                )
+        check_types(self.path, schema, features)
         columns = [*features, *([self.target] if self.target else [])]
+        wanted = pa.schema([schema.field(name) for name in columns])
         chunks = _together(groups, self.block_size)
 
         read = TableFile(path=self.path, target=self.target)  # Reads the selected columns only.
 
         def recipe(number: int) -> Read:
-            return _Rows(tuple((path, group) for path, group, _ in chunks[number]), tuple(columns), read)
+            return _Rows(tuple((path, group) for path, group, _ in chunks[number]), wanted, read)
 
         return Blocks(
             rows=[sum(rows for _, _, rows in chunk) for chunk in chunks],
@@ -80,6 +77,7 @@ class RowGroups:
             n_features=len(features),
             has_target=self.target is not None,
             feature_names=tuple(features),
+            not_numeric=not_numeric(to_frame(wanted.empty_table().select(features), self.path)),
             name=self.path,
         )
 
@@ -97,16 +95,35 @@ def _footer(path: str) -> Any:
         return pyarrow.parquet.read_metadata(path)
 
 
-def _compare(first: pa.Schema, found: pa.Schema, path: str) -> None:
+def _merged(first: pa.Schema, found: pa.Schema, path: str) -> pa.Schema:
+    """Return the schema of both files, with types that hold the values of both.
+
+    Raises
+    ------
+    DataError
+        If the files have other columns, or a column's types have nothing in common.
+    """
     lacking, more = set(first.names) - set(found.names), set(found.names) - set(first.names)
     if lacking or more:
         texts = [f"no column '{name}'" for name in sorted(lacking)]
         texts += [f"an additional column '{name}'" for name in sorted(more)]
         raise DataError(f"{path}: has {', '.join(texts)}: its columns differ from those of the first file")
-    for name in first.names:
-        if is_number(first.field(name).type) != is_number(found.field(name).type):
-            kinds = f"{found.field(name).type}, and {first.field(name).type} in the first file"
-            raise DataError(f"{path}: column '{name}' is {kinds}")
+    fields = [_common(first.field(name), found.field(name), path) for name in first.names]
+    return pa.schema(fields, first.metadata)
+
+
+def _common(first: pa.Field, found: pa.Field, path: str) -> pa.Field:
+    if first.type == found.type:
+        return first
+    kinds = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in (first.type, found.type)]
+    try:
+        schemas = [pa.schema([(first.name, kind)]) for kind in kinds]
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0)
+    except pa.ArrowException as error:
+        raise DataError(
+            f"{path}: column '{first.name}' is {found.type}, and {first.type} in the first file",
+            f"write it alike in all files, or exclude it: 'data.drop=[{first.name}]'",
+        ) from error
 
 
 def _together(groups: list[tuple[str, int, int]], rows: int) -> list[list[tuple[str, int, int]]]:
@@ -123,11 +140,11 @@ def _together(groups: list[tuple[str, int, int]], rows: int) -> list[list[tuple[
 @dataclass(frozen=True)
 class _Rows:
     groups: tuple[tuple[str, int], ...]
-    columns: tuple[str, ...]
+    schema: pa.Schema
     table: TableFile
 
     def __call__(self) -> tuple[Any, Any]:
-        data = self.table.dataset(pa.concat_tables(map(self._group, self.groups), promote_options="permissive"))
+        data = self.table.dataset(pa.concat_tables(map(self._group, self.groups)))
         # Arrow keeps freed memory, up to the size of the block, which the worker needs.
         pa.default_memory_pool().release_unused()
         return data.X, data.y
@@ -136,6 +153,9 @@ class _Rows:
         path, number = group
         # Read column by column, in pieces, to avoid loading the whole encoded row group.
         with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER) as file:
-            return pa.table(
-                {name: file.read_row_group(number, columns=[name], use_threads=False)[name] for name in self.columns}
-            )
+            columns = {field.name: self._column(file, number, field) for field in self.schema}
+        return pa.table(columns)
+
+    def _column(self, file: Any, number: int, field: pa.Field) -> Any:
+        column = file.read_row_group(number, columns=[field.name], use_threads=False)[field.name]
+        return column if pa.types.is_dictionary(field.type) else column.cast(field.type)

@@ -9,7 +9,6 @@ from collections.abc import Collection
 from dataclasses import MISSING, dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -57,8 +56,8 @@ class TableFile:
         Raises
         ------
         DataError
-            If the file is missing, empty or ragged, a column is missing, or a feature is not
-            numeric.
+            If the file is missing, empty or ragged, a column is missing, or the type of a feature
+            is one that no estimator takes.
         """
         table = self.read()
         self.check_unique(table.column_names)
@@ -86,19 +85,13 @@ class TableFile:
         features = self.features(table.schema, excluded)
         if table.num_rows == 0:
             raise DataError(f"{self.path}: has a header but no rows")
+        check_types(self.path, table.schema, features)
         return Dataset(
-            X=self._samples(table, features),
+            X=to_frame(table.select(features), self.path),
             y=self.labels(table, self.target),
             groups=self.labels(table, self.groups),
-            feature_names=tuple(features),
             name=self.path,
         )
-
-    def _samples(self, table: pa.Table, features: list[str]) -> Any:
-        X = np.empty((table.num_rows, len(features)))
-        for number, name in enumerate(features):  # One at a time, to avoid a second copy of the table.
-            X[:, number] = self._feature(table, name)
-        return X
 
     def check_unique(self, columns: list[str]) -> None:
         """Check that the names of columns are unique.
@@ -146,22 +139,6 @@ class TableFile:
         """
         return read_table(self.path, CsvFormat(self.delimiter, self.header))
 
-    def _feature(self, table: pa.Table, name: str) -> Any:
-        column = table[name]
-        if not is_number(column.type):
-            if pa.types.is_null(column.type):
-                raise DataError(f"{self.path}: column '{name}' is empty", f"exclude it: 'data.drop=[{name}]'")
-            raise DataError(
-                f"{self.path}: column '{name}' is not numeric: {_example(column)}",
-                f"exclude it: 'data.drop=[{name}]'; or encode it as numbers first",
-            )
-        if _is_rounded(column):
-            warnings.warn(
-                f"{self.path}: column '{name}' contains integers beyond 2**53, which are rounded", stacklevel=2
-            )
-        # Missing values become NaN. Later checks decide whether the model accepts them.
-        return column.cast(pa.float64(), safe=False).to_numpy()
-
     def labels(self, table: pa.Table, name: str | None) -> Any:
         """Return a column, which may contain text; None if no name is given.
 
@@ -193,16 +170,49 @@ def _is_rounded(column: Any) -> bool:
     return any(end is not None and abs(end) > _EXACT for end in ends)
 
 
-def is_number(kind: pa.DataType) -> bool:
-    """Return whether a column of this type can be a feature."""
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+def check_types(path: str, schema: pa.Schema, features: Collection[str]) -> None:
+    """Check that estimators can take the columns, as numbers, text, categories or dates.
+
+    Raises
+    ------
+    DataError
+        The message names all columns that they cannot take.
+    """
+    wrong = [name for name in features if pa.types.is_nested(schema.field(name).type) or _is_bytes(schema, name)]
+    if wrong:
+        listed = ", ".join(f"'{printable(name)}' ({printable(schema.field(name).type, 40)})" for name in wrong)
+        raise DataError(
+            f"{path}: no estimator takes the columns {listed}", f"exclude them: 'data.drop=[{','.join(wrong)}]'"
+        )
 
 
-def _example(column: Any) -> str:
-    for value in column.to_pylist():
-        try:
-            float(value)
-        except (TypeError, ValueError):
-            if value is not None:
-                return f"for example {printable(repr(value), 100)}"
-    return f"its type is {column.type}"
+def _is_bytes(schema: pa.Schema, name: str) -> bool:
+    kind = schema.field(name).type
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def to_frame(table: pa.Table, path: str) -> Any:
+    """Convert a table to a pandas DataFrame; missing numbers become NaN.
+
+    Decimals become floating-point numbers, times of day and durations become seconds. Integers and
+    booleans keep their type if none is missing.
+    """
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if _is_rounded(column):
+            warnings.warn(
+                f"{path}: column '{name}' contains integers beyond 2**53, which most estimators round", stacklevel=2
+            )
+    plain = pa.table([_plain(column) for column in table.columns], names=table.column_names)
+    return plain.to_pandas(date_as_object=False, self_destruct=True, ignore_metadata=True)
+
+
+def _plain(column: Any) -> Any:
+    """Return a column as a type that pandas has other than that of Python objects."""
+    kind = column.type
+    if pa.types.is_null(kind) or pa.types.is_decimal(kind) or (pa.types.is_boolean(kind) and column.null_count):
+        return column.cast(pa.float64())
+    if pa.types.is_duration(kind):
+        return pc.divide(column.cast(pa.duration("us")).cast(pa.int64()).cast(pa.float64()), 1e6)
+    if pa.types.is_time(kind):
+        return pc.divide(column.cast(pa.time64("us")).cast(pa.int64()).cast(pa.float64()), 1e6)
+    return column

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hpcml.data import Blocks, Dataset
+from hpcml.data import Blocks, Dataset, in_memory
 from hpcml.errors import ConfigError
 from hpcml.parts import Parts
 from hpcml.workloads.footprint import Footprint
@@ -22,11 +22,38 @@ MEASURED = ("_s", "_memory")
 
 @dataclass(frozen=True)
 class Inputs:
-    """The data, model and seed of a run."""
+    """The data, model and seed of a run.
+
+    Parameters
+    ----------
+    preprocess : "auto", "none" or transformer
+        See :func:`hpcml.workloads.inputs.preprocessing.suit`.
+    prefix : str
+        The text before the names of the model's own parameters, if preprocessing made a pipeline of
+        it.
+    notes : mapping of str to str
+        Lines for the summary that are known before the run.
+    """
 
     data: Dataset | Blocks | None
     model: Any
     seed: int
+    preprocess: Any = "none"
+    prefix: str = ""
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data in memory.
+
+        Raises
+        ------
+        ConfigError
+            If there is none.
+        """
+        if self.data is None:
+            raise ConfigError("data: there is none", "for example data=digits")
+        return in_memory(self.data)
 
     def refuse(self, *names: str, what: str) -> None:
         """Reject data or a model that the workload would ignore.
@@ -142,12 +169,15 @@ class Prepared:
         error's ``outcome`` holds the results so far, if ``units.so_far`` does not return them.
     footprint : Footprint or None
         None: unknown.
+    notes : mapping of str to str
+        Lines for the plan and the summary, about the data and its preprocessing.
     """
 
     n_units: int
     description: str
     run: Callable[[Client, Units], Outcome]
     footprint: Footprint | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Workload(Protocol):

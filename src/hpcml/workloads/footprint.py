@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from dask.sizeof import sizeof
 
@@ -62,8 +61,7 @@ def footprint(data: Dataset, test_size: float | None, copied: float) -> Footprin
     copied : float
         The share of those samples, 0 to 1, that each fit copies.
     """
-    arrays: list[Any] = [array for array in (data.X, data.y) if array is not None]
-    whole = sum(sizeof(array) for array in arrays)
+    whole = sizeof(data)
     if data.is_text:  # the array holds only pointers
         whole += sum(map(len, data.X))
     part = int(whole * (1 - (test_size or 0)))

@@ -66,10 +66,12 @@ class DaskFit:
         if data is None:
             raise ConfigError("data: there is nothing to fit on", "for example data=classification")
         blocks = in_blocks(data, self.block_size)
+        blocks.check_numeric(type(model).__name__)
         if not blocks.has_target and dask_models.has_target(model):
             kind = type(model).__name__
             raise DataError(f"{blocks.name}: {kind} needs a target, and there is none", "name it: data.target=COLUMN")
         if isinstance(data, Dataset):
+            data = data.dense(type(model).__name__).labelled()
             dask_models.check_samples(data, model)
             if dask_models.has_classes(model):
                 dask_models.check_classes(np.unique(data.y), model, data.name)
@@ -147,7 +149,7 @@ def _parted(block: Block, number: int, model: Any, test_size: float, seed: int) 
     tuple
         Training samples and target, held-out samples and target, and the classes in training.
     """
-    data = block.load()
+    data = block.load().dense(estimator_name(model)).labelled()
     dask_models.check_samples(data, model)
     X = data.X if data.X.dtype.kind == "f" else data.X.astype(np.float64)
     y: Any = data.y if dask_models.has_target(model) else None

@@ -86,8 +86,6 @@ def check_samples(data: Dataset, model: Any) -> None:
     DataError
     """
     name = type(model).__name__
-    if data.is_text:
-        raise DataError(f"{data.name}: its samples are texts, and {name} takes numbers")
     takes_nan = not _module(model).startswith("dask_ml") or _module(model).startswith(_TAKE_NAN)
     bad = 0 if data.X.dtype.kind != "f" or takes_nan else int((~np.isfinite(data.X)).sum())
     if bad:

@@ -12,7 +12,6 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.metrics import check_scoring
 
-from hpcml.data import in_memory
 from hpcml.errors import ConfigError, HpcmlError, WorkloadError
 from hpcml.keys import check_keys, choice, config_key, documented, flag, kind, share, whole
 from hpcml.workloads.base import Inputs, Outcome, Prepared, Units
@@ -21,8 +20,9 @@ from hpcml.workloads.engine.task_pool import TaskPool
 from hpcml.workloads.fit import forest, joblib_calls
 from hpcml.workloads.footprint import footprint
 from hpcml.workloads.inputs import key_texts
-from hpcml.workloads.inputs.checks import check_data, check_model, check_values, classifies
+from hpcml.workloads.inputs.checks import check_data, check_values, classifies
 from hpcml.workloads.inputs.labels import estimator_name, score_lines
+from hpcml.workloads.inputs.preprocessing import suit
 from hpcml.workloads.inputs.sample_order import find_ordered
 from hpcml.workloads.inputs.scoring import check_scores, resolve_scoring
 from hpcml.workloads.inputs.splits import Split, hold_out, order_of
@@ -77,11 +77,11 @@ class FitEstimator:
 
     def prepare(self, inputs: Inputs) -> Prepared:
         """Reject data and scorers that do not suit, and parallel modes that the estimator lacks."""
-        check_model(inputs.model)
-        check_values(inputs.model, varied=[])
         if inputs.data is None:
             raise ConfigError("data: a fit needs some", "for example data=digits")
-        data = in_memory(inputs.data)
+        inputs = suit(inputs)
+        check_values(inputs.model, varied=[])
+        data = inputs.dataset
         check_data(data, inputs.model)
         self._check_way(inputs.model)
         if self.test_size:
@@ -92,15 +92,15 @@ class FitEstimator:
         if way == "joblib":
             n_units = joblib_calls.expected(model, len(np.unique(data.y)) if classifies(model) else 0)
             description = f"one fit of {name}, its joblib calls on the workers"
-            return Prepared(n_units, description, functools.partial(self._run, split, inputs, []), size)
+            return Prepared(n_units, description, functools.partial(self._run, split, inputs, []), size, inputs.notes)
         if way == "none":
             description = f"one fit of {name}, on one worker"
-            return Prepared(1, description, functools.partial(self._run, split, inputs, []), size)
+            return Prepared(1, description, functools.partial(self._run, split, inputs, []), size, inputs.notes)
         forest.check(model)
         chunks = forest.chunks(model.n_estimators, self.chunk, data.X.shape)
         n_units = len(chunks) + bool(model.oob_score) + _is_large(model, split)
         description = f"one fit of {name}, its {model.n_estimators} trees in chunks of {chunks[0][1]}"
-        return Prepared(n_units, description, functools.partial(self._run, split, inputs, chunks), size)
+        return Prepared(n_units, description, functools.partial(self._run, split, inputs, chunks), size, inputs.notes)
 
     def _check_way(self, model: Any) -> None:
         name = type(model).__name__
@@ -222,7 +222,7 @@ def _partial(parts: list[Any], model: Any) -> Outcome:
 
 def _is_large(model: Any, split: Split) -> bool:
     """Return whether scoring a forest would keep the head busy for long."""
-    return split.X_test is not None and model.n_estimators * len(split.X_test) > _SCORED_HERE
+    return bool(model.n_estimators * split.n_test > _SCORED_HERE)
 
 
 def _nodes(model: Any) -> int:

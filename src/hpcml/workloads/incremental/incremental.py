@@ -139,15 +139,15 @@ class Incremental:
 
     def _check_data(self, data: Dataset | Blocks, model: Any) -> None:
         if isinstance(data, Blocks):
+            data.check_numeric(type(model).__name__)
             if not data.has_target and (classifies(model) or regresses(model)):
                 raise DataError(
                     f"{data.name}: {type(model).__name__} needs a target, and there is none",
                     "name it: data.target=COLUMN",
                 )
             return
+        data = data.dense(type(model).__name__).labelled()
         check_data(data, model)
-        if data.is_text:
-            raise DataError(f"{data.name}: its samples are texts, and only numbers can be learned from in blocks")
         if self.classes is not None:
             check_labels(np.unique(data.y).tolist(), self.classes, data.name)
 

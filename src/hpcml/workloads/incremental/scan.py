@@ -55,8 +55,8 @@ class Rows:
 
 
 def loaded(source: Block | Dataset) -> Dataset:
-    """Load a block unless it is already loaded."""
-    return source.load() if isinstance(source, Block) else source
+    """Load the numbers of a block unless it is already loaded; leave out samples without a target."""
+    return (source.load() if isinstance(source, Block) else source).dense("workload=incremental").labelled()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,21 @@ from sklearn.preprocessing import (
 from sklearn.utils import get_tags
 from sklearn.utils.multiclass import type_of_target
 
-from hpcml.data import Dataset
+from hpcml.data import Dataset, samples
 from hpcml.errors import ConfigError, DataError, nearest
 from hpcml.units import count
 from hpcml.upstream import sklearn as upstream
 
 # Transformers that accept NaN and pass it on to the next step of a pipeline.
 _KEEP_NAN = (MaxAbsScaler, MinMaxScaler, PowerTransformer, QuantileTransformer, RobustScaler, StandardScaler)
+
+
+# Modules of estimators whose input is known: numbers only, unless their tags say otherwise.
+_KNOWN = ("sklearn", "xgboost", "lightgbm")
+
+
+# Estimators that take pandas' categories as they are.
+_TAKE_CATEGORIES = ("HistGradientBoosting", "XGB", "LGBM")
 
 
 def check_model(model: Any) -> None:
@@ -122,7 +130,7 @@ def check_data(data: Dataset, model: Any) -> None:
     if data.y is None and (classifier or regressor):
         raise DataError(
             f"{data.name}: {name} needs a target, and there is none",
-            "name it: data.target=COLUMN, or of .npy files data.target=y.npy",
+            _missing_target(data),
         )
     if data.y is not None and data.y.dtype.kind == "f" and not np.isfinite(data.y).all():
         raise DataError(f"{data.name}: {int((~np.isfinite(data.y)).sum())} values of the target are infinite")
@@ -148,8 +156,21 @@ def check_data(data: Dataset, model: Any) -> None:
     check_finite(data, model)
 
 
+# Names that the column to predict often has.
+_TARGETS = ("target", "y", "label", "class", "outcome", "survived", "species")
+
+
+def _missing_target(data: Dataset) -> str:
+    """Return a hint with the column that is probably the target: of a usual name, or the last."""
+    if not samples.is_frame(data.X):
+        return "name it: data.target=COLUMN, or of .npy files data.target=y.npy"
+    names = samples.names(data.X) or ("",)
+    usual = [name for name in names if name.casefold() in _TARGETS]
+    return f"did you mean data.target={[*usual, names[-1]][0]}?"
+
+
 def _check_kind(data: Dataset, model: Any) -> None:
-    first = _first(model)
+    first = first_step(model)
     reader = type(model).__name__ if first is model else f"{type(first).__name__}, the model's first step,"
     takes = _takes_texts(first)
     if data.is_text and takes is False:
@@ -157,27 +178,65 @@ def _check_kind(data: Dataset, model: Any) -> None:
             f"{data.name}: its samples are texts, and {reader} takes numbers",
             "use model=text_sgd, or begin a pipeline with sklearn.feature_extraction.text.TfidfVectorizer",
         )
-    if takes and not data.is_text:
+    others = rejected_columns(model, samples.not_numeric(data.X))
+    if others:
+        raise DataError(
+            f"{data.name}: {samples.describe_columns(others)}, and {reader} takes numbers",
+            "encode them: preprocess=auto",
+            f"or exclude them: 'data.drop=[{','.join(others)}]'",
+        )
+    if takes and not data.is_text and not samples.is_frame(data.X):
         raise DataError(
             f"{data.name}: its samples are numbers, and {reader} takes texts",
             "use a model for numbers, for example model=svc; texts are data=text data.path=FILE data.text=COLUMN",
         )
+    if isinstance(data.X, np.ndarray):
+        _check_texts(data)
+
+
+def _check_texts(data: Dataset) -> None:
     if data.is_text and not any(text.strip() for text in data.X):
         raise DataError(f"{data.name}: all {data.n_samples} texts are empty")
 
 
-def _first(model: Any) -> Any:
+def first_step(model: Any) -> Any:
     """Return the step of a pipeline that sees the samples first."""
     if isinstance(model, Pipeline):
         steps = [step for _, step in model.steps if step is not None and step != "passthrough"]
-        return _first(steps[0]) if steps else model
+        return first_step(steps[0]) if steps else model
     return model
+
+
+def takes_only_numbers(model: Any) -> bool:
+    """Return whether an estimator, and each estimator in it, is known to take only numbers."""
+    first = first_step(model)
+    if type(first).__module__.partition(".")[0] not in _KNOWN or hasattr(first, "transformers"):
+        return False
+    parts = [value for value in first.get_params(deep=True).values() if hasattr(value, "fit")]
+    if not all(map(takes_only_numbers, parts)):
+        return False
+    tags = get_tags(first)
+    return bool(parts) or not (tags.no_validation or tags.input_tags.string or tags.input_tags.categorical)
+
+
+def rejected_columns(model: Any, types: Mapping[str, str]) -> dict[str, str]:
+    """Return the columns, of those that are not numbers, that an estimator is known to reject.
+
+    Parameters
+    ----------
+    types : mapping of str to str
+        See :func:`hpcml.data.samples.not_numeric`.
+    """
+    if not types or not takes_only_numbers(model):
+        return {}
+    takes_categories = any(text in type(first_step(model)).__name__ for text in _TAKE_CATEGORIES)
+    return {name: dtype for name, dtype in types.items() if not (takes_categories and dtype == "category")}
 
 
 def _takes_texts(model: Any) -> bool | None:
     """Return whether an estimator takes texts, one per sample; None if unknown or indifferent."""
     if isinstance(model, FeatureUnion):
-        answers = {_takes_texts(_first(part)) for _, part in model.transformer_list if hasattr(part, "fit")}
+        answers = {_takes_texts(first_step(part)) for _, part in model.transformer_list if hasattr(part, "fit")}
         return answers.pop() if len(answers) == 1 else None
     if not _speaks_for_itself(model) or get_tags(model).no_validation:
         return None
@@ -197,17 +256,17 @@ def check_finite(data: Dataset, model: Any) -> None:
     ------
     DataError
     """
-    refused = _refused(model)
-    if data.X.dtype.kind != "f" or refused is None:
+    rejected = rejected_values(model)
+    if rejected is None:
         return
-    bad = refused(data.X)
-    if not bad.any():
+    counts = samples.count_values(data.X, rejected)
+    columns = np.flatnonzero(counts)
+    if not len(columns):
         return
-    columns = np.flatnonzero(bad.any(axis=0))
     names = [data.feature_names[c] if data.feature_names else f"column {c}" for c in columns[:5]]
     more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
     raise DataError(
-        f"{data.name}: {count(int(bad.sum()), 'NaN or infinite value')} in X (in {', '.join(names)}{more}), "
+        f"{data.name}: {count(int(counts.sum()), 'NaN or infinite value')} in X (in {', '.join(names)}{more}), "
         f"and {type(model).__name__} rejects them",
         _remedy(model),
     )
@@ -223,7 +282,7 @@ def _remedy(model: Any) -> str:
     )
 
 
-def _refused(model: Any) -> Callable[[Any], Any] | None:
+def rejected_values(model: Any) -> Callable[[Any], Any] | None:
     """Return a function that finds the values an estimator is known to reject, or None.
 
     Only scikit-learn's own estimators are known: all reject infinity, and their tags state whether
@@ -234,7 +293,7 @@ def _refused(model: Any) -> Callable[[Any], Any] | None:
     if isinstance(model, Pipeline):
         for _, step in model.steps:
             if step is not None and step != "passthrough" and not isinstance(step, _KEEP_NAN):
-                return _refused(step)
+                return rejected_values(step)
         return np.isinf
     if not _speaks_for_itself(model) or hasattr(model, "transformers"):
         return None

@@ -11,7 +11,7 @@ from hpcml.workloads.inputs.splits import Split
 def score_lines(scores: Mapping[str, float] | None, split: Split) -> dict[str, str]:
     """Return the lines of a summary that show the scores on the held-out samples."""
     return {
-        "test score" if name == "score" else f"test {name}": f"{score:.4f} on {len(split.X_test)} held-out samples"
+        "test score" if name == "score" else f"test {name}": f"{score:.4f} on {split.n_test} held-out samples"
         for name, score in (scores or {}).items()
     }
 

@@ -119,7 +119,8 @@ def check_scores(scoring: Any, inputs: Inputs) -> None:
         return
     dummy = DummyClassifier(strategy="prior") if classifies(inputs.model) else DummyRegressor()
     step = max(1, data.n_samples // _ENOUGH)  # strided, because samples of a class may lie together
-    X, y = data.X[::step], data.y[::step]
+    some = data.labelled().take(slice(None, None, step))
+    X, y = some.X, some.y
     dummy.fit(X, y)
     scorers = scoring if isinstance(scoring, dict) else {"score": scoring}
     for scorer in scorers.values():

@@ -20,7 +20,7 @@ from sklearn.model_selection import (
     train_test_split,
 )
 
-from hpcml.data import in_memory
+from hpcml.data import samples
 from hpcml.errors import ConfigError, DataError
 from hpcml.workloads.base import Inputs
 from hpcml.workloads.inputs.checks import classifies
@@ -42,6 +42,14 @@ class Split:
         """The arguments of a fit: X, and y if there is one."""
         return [self.X] if self.y is None else [self.X, self.y]
 
+    @property
+    def n_train(self) -> int:
+        return int(self.X.shape[0])
+
+    @property
+    def n_test(self) -> int:
+        return 0 if self.X_test is None else int(self.X_test.shape[0])
+
 
 def hold_out(inputs: Inputs, test_size: float | None, *, stratify: bool, shuffle: bool) -> Split:
     """Hold out samples for the test score: the same ones for the same seed on any cluster.
@@ -60,19 +68,18 @@ def hold_out(inputs: Inputs, test_size: float | None, *, stratify: bool, shuffle
     DataError
         If a class has too few samples to be in both parts.
     """
-    assert inputs.data is not None  # each workload's check() rejects it
-    data, seed = in_memory(inputs.data), inputs.seed
+    data, seed = inputs.dataset.labelled(), inputs.seed
     stratify = stratify and data.y is not None and classifies(inputs.model)
     if not test_size:
         return Split(data.X, data.y, data.groups)
-    samples = np.arange(data.n_samples)
+    numbers = np.arange(data.n_samples)
     try:
         if data.groups is not None and shuffle:
             splitter = GroupShuffleSplit(n_splits=1, test_size=test_size, random_state=seed)
-            train, test = next(splitter.split(samples, groups=data.groups))
+            train, test = next(splitter.split(numbers, groups=data.groups))
         else:
             train, test = train_test_split(
-                samples,
+                numbers,
                 test_size=test_size,
                 shuffle=shuffle,
                 random_state=seed if shuffle else None,
@@ -98,10 +105,10 @@ def hold_out(inputs: Inputs, test_size: float | None, *, stratify: bool, shuffle
             "sort the samples by group, change workload.test_size, or shuffle: workload.shuffle=true",
         )
     return Split(
-        data.X[train],
+        samples.take(data.X, train),
         None if y is None else y[train],
         None if groups is None else groups[train],
-        data.X[test],
+        samples.take(data.X, test),
         None if y is None else y[test],
     )
 
@@ -208,7 +215,7 @@ def make_folds(split: Split, cv: Any, model: Any) -> Folds:
 
 
 def _check_predefined(split: Split, cv: Any) -> None:
-    if isinstance(cv, PredefinedSplit) and len(cv.test_fold) != len(split.X):
+    if isinstance(cv, PredefinedSplit) and len(cv.test_fold) != split.n_train:
         raise DataError(
             f"workload.cv={shown(cv)}: there are {_parts(split)}",
             "hold out none, workload.test_size=null: then it is of all samples"
@@ -225,13 +232,13 @@ def _check_fold(number: int, fold: tuple[Any, ...], split: Split, cv: Any) -> No
     for part in (train, test):
         if not part.size:
             raise DataError(f"{key} has no samples in one of its parts", "use fewer folds, or more data")
-        if part.min() < 0 or part.max() >= len(split.X):
+        if part.min() < 0 or part.max() >= split.n_train:
             wrong = part.min() if part.min() < 0 else part.max()
             hint = "hold out none, workload.test_size=null: then the indices count all samples"
             raise DataError(
                 f"{key} has index {wrong}, and there are {_parts(split)}", *([hint] if split.X_test is not None else [])
             )
-    trained = np.zeros(len(split.X), dtype=bool)
+    trained = np.zeros(split.n_train, dtype=bool)
     trained[train] = True
     both = int(trained[test].sum())
     if both:
@@ -239,5 +246,5 @@ def _check_fold(number: int, fold: tuple[Any, ...], split: Split, cv: Any) -> No
 
 
 def _parts(split: Split) -> str:
-    held_out = "" if split.X_test is None else f" ({len(split.X_test)} more are held out for the test)"
-    return f"{len(split.X)} training samples{held_out}"
+    held_out = "" if split.X_test is None else f" ({split.n_test} more are held out for the test)"
+    return f"{split.n_train} training samples{held_out}"

@@ -13,7 +13,7 @@ import numpy as np
 import sklearn.cluster
 
 from hpcml.data import Blocks, Dataset, in_blocks
-from hpcml.errors import ConfigError, DataError, WorkloadError, nearest
+from hpcml.errors import ConfigError, WorkloadError, nearest
 from hpcml.keys import check_keys, choice, config_key, documented, flag, kind, number, whole
 from hpcml.workloads.base import Inputs, Outcome, Prepared, Units
 from hpcml.workloads.engine.causes import cause
@@ -113,12 +113,10 @@ class KMeans:
         if data is None:
             raise ConfigError("data: there is nothing to cluster", "for example data=blobs")
         if isinstance(data, Dataset):
-            if data.is_text:
-                raise DataError(
-                    f"{data.name}: its samples are texts, and k-means takes numbers", "for example data=blobs"
-                )
+            data = data.dense("k-means")
             check_finite(data, sklearn.cluster.KMeans())
         blocks = in_blocks(data, self.block_size)
+        blocks.check_numeric("k-means")
         if blocks.n_samples is not None:
             self._check_count(blocks.n_samples, blocks.name)
         if blocks.n_features is not None and not isinstance(self.init, str):

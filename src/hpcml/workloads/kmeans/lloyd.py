@@ -20,7 +20,6 @@ from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
 from hpcml.data.blocks import Block
-from hpcml.errors import DataError
 from hpcml.parts import Parts
 from hpcml.workloads.inputs.checks import check_finite
 from hpcml.workloads.inputs.moments import Moments
@@ -54,9 +53,7 @@ def read(block: Block, _: int) -> Any:
     DataError
         If the block has texts, NaN or infinity.
     """
-    data = block.load()
-    if data.is_text:
-        raise DataError(f"{data.name}: its samples are texts, and k-means takes numbers")
+    data = block.load().dense("k-means")
     check_finite(data, sklearn.cluster.KMeans())
     return np.ascontiguousarray(data.X)
 

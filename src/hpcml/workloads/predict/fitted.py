@@ -5,7 +5,7 @@ The checks run before a cluster starts, and on every block.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,10 @@ import numpy as np
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from hpcml.data import Dataset
+from hpcml.data import Dataset, samples
 from hpcml.errors import ConfigError, DataError
 from hpcml.workloads.inputs.block_scores import Score
-from hpcml.workloads.inputs.checks import check_finite, classifies, regresses
+from hpcml.workloads.inputs.checks import check_finite, classifies, regresses, rejected_columns
 
 _TEXT = "OUST"  # NumPy's dtype kinds that may hold text
 
@@ -56,7 +56,7 @@ class Fitted:
     def on(cls, data: Dataset, model: Any) -> Fitted:
         """Build from the data to which a model will be fitted."""
         classes = np.unique(data.y) if classifies(model) and data.y is not None and data.y.ndim == 1 else None
-        return cls(model, None if data.is_text else data.X.shape[1], data.feature_names, classes)
+        return cls(model, data.n_features, data.feature_names, classes)
 
     @property
     def name(self) -> str:
@@ -74,6 +74,17 @@ class Fitted:
                 f"{name}: has {n_features} features, and {self.name} is fitted on {self.n_features}",
                 "if the target or an index is among them: data.target=COLUMN, 'data.drop=[COLUMN]'",
             )
+
+    def check_types(self, name: str, types: Mapping[str, str]) -> None:
+        """Check that the model takes the columns that are not numbers.
+
+        Raises
+        ------
+        DataError
+        """
+        rejected = rejected_columns(self.model, types)
+        if rejected:
+            raise samples.reject(rejected, name, self.name)
 
     def order(self, name: str, names: Sequence[str] | None) -> tuple[int, ...] | None:
         """Return the order of columns by the model's names, because it takes them by position.
@@ -145,11 +156,11 @@ class Fitted:
         ------
         DataError
         """
-        if not data.is_text:
-            self.check_width(data.name, data.X.shape[1])
+        self.check_width(data.name, data.n_features)
+        self.check_types(data.name, samples.not_numeric(data.X))
         check_finite(data, self.model)
-        if score is not None:
-            self.check_target(data.name, data.y)
+        if score is not None and len(data.targets):
+            self.check_target(data.name, data.targets)
 
     def check_score(self, score: Score) -> None:
         """Check that the score fits the classes, before any block is predicted.

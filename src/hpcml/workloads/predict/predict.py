@@ -20,6 +20,7 @@ from hpcml.workloads.inputs import block_scores, key_texts
 from hpcml.workloads.inputs.block_scores import Score
 from hpcml.workloads.inputs.checks import check_data, check_model, check_values
 from hpcml.workloads.inputs.labels import estimator_name
+from hpcml.workloads.inputs.preprocessing import suit
 from hpcml.workloads.predict import predictions
 from hpcml.workloads.predict.fitted import Fitted, check_fitted
 from hpcml.workloads.predict.predictions import METHODS, Done, Request
@@ -74,13 +75,12 @@ class Predict:
 
     def prepare(self, inputs: Inputs) -> Prepared:
         """Reject a model that is not fitted or lacks a method, and data that does not suit it."""
-        check_model(inputs.model)
         if inputs.data is None:
             raise ConfigError("data: there is nothing to predict for", "for example data=parquet_blocks data.path=FILE")
+        data = inputs.data
+        model, fitted = self._fitted(inputs)
         for method in self.methods:
-            _check_method(inputs.model, method, f"workload.methods={method}")
-        data, model = inputs.data, inputs.model
-        fitted = self._fitted(model)
+            _check_method(model, method, f"workload.methods={method}")
         fitted.order(data.name, data.feature_names)
         score = self._score(data, model)
         if score is not None:
@@ -94,6 +94,7 @@ class Predict:
             fitted.check_block(data, score)
         else:
             fitted.check_width(data.name, data.n_features)
+            fitted.check_types(data.name, data.not_numeric)
         blocks = in_blocks(data, self.block_size)
         fit = ", which is fitted first" if self.train is not None else ""
         return Prepared(
@@ -118,15 +119,17 @@ class Predict:
         todo = ((f"block {number}", (blocks.block(number), shared, request)) for number in range(len(blocks)))
         return found.outcome(pool.ordered(predictions.predict, todo, found.outcome))
 
-    def _fitted(self, model: Any) -> Fitted:
-        """Return facts about the model, as given or as it will be after the fit."""
+    def _fitted(self, inputs: Inputs) -> tuple[Any, Fitted]:
+        """Return the model and facts about it, as given or as it will be after the fit."""
         if self.train is None:
-            check_fitted(model)
-            return Fitted.of(model)
+            check_model(inputs.model)
+            check_fitted(inputs.model)
+            return inputs.model, Fitted.of(inputs.model)
         train = in_memory(load(self.train))
+        model = suit(replace(inputs, data=train)).model
         check_values(model, varied=())
-        check_data(train, model)
-        return Fitted.on(train, model)
+        check_data(train.labelled(), model)
+        return model, Fitted.on(train.labelled(), model)
 
     def _score(self, data: Dataset | Blocks, model: Any) -> Score | None:
         """Resolve the score; None if none was requested or the data has no target."""
@@ -171,9 +174,10 @@ class _Found:
             return self.kept
         metrics = self._metrics(done)
         outcome = replace(self.kept, metrics=metrics)
-        if self.score is not None:
+        scored = [part.score for part in done if part.score is not None]
+        if self.score is not None and scored:
             try:
-                value = self.score.of([part.score for part in done if part.score is not None])
+                value = self.score.of(scored)
             except Exception as error:
                 raise WorkloadError(
                     f"the score {self.score.name} cannot be computed: {cause(error)}",

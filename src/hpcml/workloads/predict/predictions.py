@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import joblib
 import numpy as np
 from distributed import get_worker
 
-from hpcml.data import in_memory, load
+from hpcml.data import Dataset, in_memory, load, samples
 from hpcml.data.blocks import Block
+from hpcml.data.dataset import missing
 from hpcml.errors import ConfigError
 from hpcml.parts import Parts
 from hpcml.workloads.engine import peak_memory
@@ -85,10 +86,10 @@ def fit(model: Any, source: Any) -> tuple[Any, tuple[str, ...] | None, list[str]
     list of str
         The warnings of the fit.
     """
-    data = in_memory(load(source))
     with warnings.catch_warnings(record=True) as caught, joblib.parallel_config(backend="sequential"):
         warnings.simplefilter("default")
         warnings.simplefilter("ignore", DeprecationWarning)  # for the authors of the package
+        data = in_memory(load(source)).labelled()
         fitted = model.fit(data.X) if data.y is None else model.fit(data.X, data.y)
     return fitted, data.feature_names, list(dict.fromkeys(f"fit: {warning.message}" for warning in caught))
 
@@ -117,14 +118,25 @@ def _predict(block: Block, model: Any, request: Request) -> Done:
     X, names = data.X, data.feature_names
     if request.order is not None:
         assert names is not None  # the order was derived from them
-        X, names = X[:, request.order], tuple(names[at] for at in request.order)
+        X, names = samples.columns(X, request.order), tuple(names[at] for at in request.order)
+    if samples.is_frame(X) and not hasattr(model, "feature_names_in_") and not samples.not_numeric(X):
+        X = samples.dense(X, data.name, type(model).__name__)  # It was fitted on an array, and would warn about names.
     columns, predicted = table(model, X, data.y, names, request.methods)
-    part = None
-    if request.score is not None:
-        known = predicted is not None and request.score.of_predictions
-        part = request.score.part_of(data.y, predicted) if known else request.score.part(model, X, data.y)
+    part = None if request.score is None else _score(request.score, model, replace(data, X=X), predicted)
     written = 0 if request.parts is None else request.parts.write(block.number, columns)
-    return Done(len(X), written, part, f"worker {get_worker().name}", peak_memory.peak())
+    return Done(data.n_samples, written, part, f"worker {get_worker().name}", peak_memory.peak())
+
+
+def _score(score: Score, model: Any, data: Dataset, predicted: Any) -> Part | None:
+    """Score the samples of a block that have a target; None if none has."""
+    assert data.y is not None  # there is no score without a target
+    with_target = ~missing(data.y)
+    if not with_target.any():
+        return None
+    known = data.take(with_target)
+    if predicted is not None and score.of_predictions:
+        return score.part_of(known.y, predicted[with_target])
+    return score.part(model, known.X, known.y)
 
 
 def table(model: Any, X: Any, y: Any, names: Sequence[str] | None, methods: Sequence[str]) -> tuple[Columns, Any]:
@@ -147,7 +159,7 @@ def table(model: Any, X: Any, y: Any, names: Sequence[str] | None, methods: Sequ
     columns: Columns = {} if y is None else _split(y, "y", range(y[:1].size))
     predicted = None
     for method in methods:
-        values = np.concatenate([_values(model, method, X[at : at + _SLICE]) for at in range(0, len(X), _SLICE)])
+        values = np.concatenate([_values(model, method, part) for part in _slices(X)])
         if method == "predict":
             predicted = values
             columns |= _split(values, "prediction", range(values[:1].size))
@@ -156,6 +168,10 @@ def table(model: Any, X: Any, y: Any, names: Sequence[str] | None, methods: Sequ
         else:
             columns |= _split(values, _PREFIX[method], _classes(model, values))
     return columns, predicted
+
+
+def _slices(X: Any) -> Iterator[Any]:
+    return (samples.take(X, slice(at, at + _SLICE)) for at in range(0, X.shape[0], _SLICE))
 
 
 def _values(model: Any, method: str, X: Any) -> Any:

@@ -15,6 +15,8 @@ from sklearn.base import clone
 from sklearn.metrics import check_scoring
 from sklearn.utils import get_tags
 
+from hpcml.data import samples
+
 # The training and test indices of a fold.
 Fold = tuple[Any, Any]
 
@@ -90,7 +92,7 @@ def split(model: Any, X: Any, rows: Any, columns: Any = None) -> Any:
         pairwise = get_tags(model).input_tags.pairwise
     except AttributeError:  # not a BaseEstimator
         pairwise = False
-    return X[np.ix_(rows, rows if columns is None else columns)] if pairwise else X[rows]
+    return X[np.ix_(rows, rows if columns is None else columns)] if pairwise else samples.take(X, rows)
 
 
 def fit_and_score(

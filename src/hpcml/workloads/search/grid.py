@@ -39,6 +39,19 @@ def normalise(grid: Any, method: str) -> list[Space]:
     return [dict(space) for space in spaces]
 
 
+def with_prefix(space: Space, model: Any, prefix: str) -> Space:
+    """Return a space whose names are those of a model with preprocessing before it.
+
+    Parameters
+    ----------
+    prefix : str
+        The text before the names of the parameters of the model itself; empty if it has no
+        preprocessing.
+    """
+    known = model.get_params(deep=True) if prefix else {}
+    return {name if name in known or not prefix else f"{prefix}{name}": values for name, values in space.items()}
+
+
 def _check_values(name: str, values: Any, method: str) -> None:
     if hasattr(values, "rvs"):
         if method == "grid":

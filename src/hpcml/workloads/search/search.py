@@ -13,7 +13,6 @@ import numpy as np
 from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
-from hpcml.data import in_memory
 from hpcml.errors import ConfigError, WorkloadError, nearest
 from hpcml.files import plain
 from hpcml.keys import check_keys, choice, config_key, documented, flag, kind, share, whole
@@ -22,8 +21,9 @@ from hpcml.workloads.engine.causes import cause
 from hpcml.workloads.engine.task_pool import TaskPool
 from hpcml.workloads.footprint import footprint
 from hpcml.workloads.inputs import key_texts
-from hpcml.workloads.inputs.checks import check_data, check_model, check_parameters, check_values
+from hpcml.workloads.inputs.checks import check_data, check_parameters, check_values
 from hpcml.workloads.inputs.labels import estimator_name
+from hpcml.workloads.inputs.preprocessing import suit
 from hpcml.workloads.inputs.sample_order import find_ordered, is_index_pairs, shown
 from hpcml.workloads.inputs.scoring import check_scores, resolve_scoring
 from hpcml.workloads.inputs.splits import Folds, Split, hold_out, make_folds, order_of
@@ -103,17 +103,18 @@ class Search:
 
     def prepare(self, inputs: Inputs) -> Prepared:
         """Reject unknown parameters and scorers, data that does not suit, and too few samples."""
-        check_model(inputs.model)
-        for space in self._spaces():
-            check_parameters(inputs.model, space, free=set(space))
-        check_values(inputs.model, varied=[name for space in self._spaces() for name in space])
-        scoring = self._scoring(inputs)
         if inputs.data is None:
             raise ConfigError("data: a search needs some", "for example data=digits")
-        data = in_memory(inputs.data)
+        inputs = suit(inputs)
+        spaces = [grid.with_prefix(space, inputs.model, inputs.prefix) for space in self._spaces()]
+        for space in spaces:
+            check_parameters(inputs.model, space, free=set(space))
+        check_values(inputs.model, varied=[name for space in spaces for name in space])
+        scoring = self._scoring(inputs)
+        data = inputs.dataset
         check_data(data, inputs.model)
         check_scores(scoring, inputs)
-        for space in self._spaces():
+        for space in spaces:
             grid.check_distributions(space)
         split = self.split(inputs)
         folds = make_folds(split, self.cv, inputs.model)
@@ -122,8 +123,9 @@ class Search:
         return Prepared(
             self.n_candidates * len(folds) + bool(self.refit),
             self._describe(inputs.model),
-            functools.partial(self._run, setup, folds, inputs.seed),
+            functools.partial(self._run, setup, folds, self._candidates(spaces, inputs.seed)),
             footprint(data, self.test_size, share),
+            inputs.notes,
         )
 
     def _spaces(self) -> list[grid.Space]:
@@ -144,20 +146,22 @@ class Search:
         shuffle = order_of(find_ordered(self.cv, inputs.model), self.shuffle)
         return hold_out(inputs, self.test_size, stratify=self.stratify, shuffle=shuffle)
 
-    def _run(self, setup: Setup, folds: Folds, seed: int, client: Client, units: Units) -> Outcome:
+    def _run(
+        self, setup: Setup, folds: Folds, candidates: Sequence[dict[str, Any]], client: Client, units: Units
+    ) -> Outcome:
         """Search on the cluster, refit the best candidate, and score it on the held-out samples."""
         split = folds.split
         validation = CrossValidation(TaskPool(client, units), setup, split.X, split.y)
         units.so_far = lambda: Outcome(tables=fits.tables(validation.finished))
         started = time.monotonic()
-        scored = validation.score(self._candidates(seed), folds.indices)
+        scored = validation.score(candidates, folds.indices)
         failures = fits.failed(validation.finished)
         if not any(fit.fitted for row in scored for fit in row):
             raise WorkloadError(
                 f"all {len(validation.finished)} fits failed; first cause: {failures[0].cause}",
                 f"with the parameters {grid.show(failures[0].parameters)}",
             )
-        results = results_table(self._candidates(seed), scored, setup)
+        results = results_table(candidates, scored, setup)
         metrics: dict[str, Any] = {
             "n_candidates": len(scored),
             "n_folds": len(folds),
@@ -172,11 +176,11 @@ class Search:
         units.so_far = lambda: outcome
         return self._choose(outcome, results, validation, split)
 
-    def _candidates(self, seed: int) -> list[dict[str, Any]]:
+    def _candidates(self, spaces: list[grid.Space], seed: int) -> list[dict[str, Any]]:
         """Return the parameters to try, the same as scikit-learn's searches and in their order."""
         if self.method == "grid":
-            return list(ParameterGrid(self._spaces()))
-        return list(ParameterSampler(self._spaces(), n_iter=self.n_candidates, random_state=seed))
+            return list(ParameterGrid(spaces))
+        return list(ParameterSampler(spaces, n_iter=self.n_candidates, random_state=seed))
 
     def _choose(
         self, outcome: Outcome, results: Mapping[str, Any], validation: CrossValidation, split: Split

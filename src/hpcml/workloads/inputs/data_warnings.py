@@ -1,0 +1,122 @@
+"""Warnings about columns and samples that make scores too good, or that no model can learn from."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from hpcml.data import Dataset
+from hpcml.errors import printable
+from hpcml.workloads.inputs.checks import classifies
+
+# The most samples that are looked at, so that a large table costs a second or two.
+_MOST = 1_000_000
+
+# The most columns that one warning names.
+_SHOWN = 5
+
+# Shares of samples from which copies, and a single class, are worth a warning.
+_COPIES, _LARGEST_CLASS = 0.01, 0.9
+
+# A correlation from which a column is a copy of the target in other units.
+_COPY = 1 - 1e-9
+
+# Names of columns that identify the origin of a sample.
+_ORIGIN = re.compile(r"(.*[_ .])?(id|patient|subject|participant|person|user|customer|group|family)([_ .]?id)?", re.I)
+
+
+def warn_about(data: Dataset, model: Any) -> None:
+    """Warn about columns and samples of a pandas frame that the user should look at."""
+    if not hasattr(data.X, "iloc"):
+        return
+    some = data.take(slice(0, _MOST))
+    for text in (*_columns(some), *_samples(some, model)):
+        warnings.warn(f"{data.name}: {text}", stacklevel=2)
+
+
+def _columns(data: Dataset) -> Iterator[str]:
+    distinct = data.X.nunique()
+    empty = [str(name) for name in distinct.index[distinct == 0]]
+    if empty:
+        yield f"{_named(empty)} empty; {_drop(empty)}"
+    constant = [str(name) for name in distinct.index[distinct == 1] if not data.X[name].hasnans]
+    if constant and data.n_samples > 1:
+        yield f"{_named(constant)} constant; {_drop(constant)}"
+    unique = [name for name in distinct.index[distinct == data.n_samples] if data.n_samples > 1]
+    numbers = [str(name) for name in unique if _counts_up(data.X[name]) or _is_text(data.X[name])]
+    if numbers:
+        yield f"{_named(numbers)} different in every sample, like a row number or name; {_drop(numbers)}"
+    if data.groups is None:
+        repeated = [name for name in distinct.index if 1 < distinct[name] <= data.n_samples / 2]
+        for name in (str(name) for name in repeated if _ORIGIN.fullmatch(str(name))):
+            yield (
+                f"column '{printable(name)}' has {distinct[name]} values in {data.n_samples} samples: if samples of "
+                f"one value belong together, keep them in one fold: data.groups={name}"
+            )
+
+
+def _samples(data: Dataset, model: Any) -> Iterator[str]:
+    if data.y is None or data.y.ndim > 1:
+        return
+    copies = [str(name) for name in data.X.columns if _is_copy(data.X[name], data.y)]
+    if copies:
+        yield f"{_named(copies)} a copy or an encoding of the target, so every score is too good; {_drop(copies)}"
+    share = float(data.X.assign(**{"\0target": data.y}).duplicated().mean())
+    if share >= _COPIES:
+        yield (
+            f"{100 * share:.2g} % of the samples are copies of others: a copy in the training and in the test samples "
+            "makes scores too good"
+        )
+    if classifies(model):
+        classes, counts = np.unique(data.y, return_counts=True)
+        largest = int(counts.argmax())
+        if counts[largest] / data.n_samples >= _LARGEST_CLASS:
+            yield (
+                f"{100 * counts[largest] / data.n_samples:.3g} % of the samples are of class "
+                f"{printable(str(classes[largest]))}, which an accuracy does not show; "
+                "use workload.scoring=balanced_accuracy"
+            )
+
+
+def _counts_up(column: Any) -> bool:
+    return column.dtype.kind in "iu" and bool(column.is_monotonic_increasing)
+
+
+def _is_text(column: Any) -> bool:
+    return str(column.dtype) in ("str", "string", "object", "category")
+
+
+def _is_copy(column: Any, y: Any) -> bool:
+    """Return whether a column tells the target exactly: equal, linear in it, or one value for each class."""
+    if y.dtype.kind == "f" and column.dtype.kind in "iuf":
+        return _is_linear(column.to_numpy(dtype=float), y)
+    codes, classes = column.factorize()
+    _, target = np.unique(y, return_inverse=True)
+    n_classes = int(target.max()) + 1
+    if len(classes) != n_classes or n_classes < 2 or (codes < 0).any():
+        return False
+    pairs = np.unique(codes * n_classes + target)
+    return len(pairs) == n_classes
+
+
+def _is_linear(x: Any, y: Any) -> bool:
+    finite = np.isfinite(x) & np.isfinite(y)
+    x, y = x[finite] - x[finite].mean(), y[finite] - y[finite].mean()
+    spread = float(np.sqrt((x @ x) * (y @ y)))
+    return len(x) > 2 and spread > 0 and abs(float(x @ y)) >= _COPY * spread
+
+
+def _named(names: list[str]) -> str:
+    listed = ", ".join(f"'{printable(name)}'" for name in names[:_SHOWN])
+    if len(names) == 1:
+        return f"column {listed} is"
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"columns {listed}{more} are"
+
+
+def _drop(names: list[str]) -> str:
+    return f"exclude: 'data.drop=[{','.join(names[:_SHOWN])}]'"

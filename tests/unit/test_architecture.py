@@ -40,7 +40,7 @@ ALLOWED = {
     },
     "catalogue": {"errors", "keys", "site", "spec", "targets"},
     "completion": {"config", "runs"},
-    "config": {"config", "errors", "runs", "site", "spec", "targets", "upstream"},
+    "config": {"config", "errors", "models", "runs", "site", "spec", "targets", "upstream"},
     "launcher": {
         "batch", "cluster", "describe", "display", "errors", "files", "interrupt", "logs", "parts", "plan", "progress",
         "record", "results", "runs", "spec", "units", "upstream", "workloads",
@@ -57,7 +57,8 @@ ALLOWED = {
     "results": {"errors", "files", "runs", "workloads"},
     "record": {"__init__", "errors", "files", "runs"},
     "workloads": {
-        "background", "client", "data", "errors", "files", "keys", "parts", "targets", "units", "upstream", "workloads",
+        "background", "client", "data", "errors", "files", "keys", "models", "parts", "targets", "units", "upstream",
+        "workloads",
     },
     "parts": {"files"},
     "data": {"data", "errors", "files", "keys", "units"},
@@ -80,7 +81,7 @@ ALLOWED = {
     "errors": set(),
     "files": set(),
     "logs": set(),
-    "models": {"errors", "files", "runs"},
+    "models": {"data", "errors", "files", "runs"},
     "upstream": set(),
 }  # fmt: skip
 

@@ -117,6 +117,7 @@ class TestTypes:
             load(RowGroups(path=str(tmp_path), target="y"))
 
 
+@pytest.mark.filterwarnings("ignore:data. ")
 class TestPreprocessing:
     @pytest.mark.parametrize(
         ("model", "numbers"),

@@ -131,6 +131,7 @@ def row(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n  ", "<br>") for cell in cells) + " |"
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # warnings about the data are tested elsewhere
 def test_the_page_of_bad_data(cluster: Cluster, tmp_path: Path, recorded: Callable[[Path, str], None]) -> None:
     lines = [
         "# Bad data\n\nThese are the messages that hpcml prints for bad data. It prints them before a cluster starts",

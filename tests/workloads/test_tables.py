@@ -177,6 +177,16 @@ class TestOtherForms:
                 workload.prepare(Inputs(load(penguins), model, 0))
 
 
+    def test_a_transformer_that_would_be_ignored_is_rejected(self) -> None:
+        from hpcml.workloads.kmeans import KMeans
+
+        with pytest.raises(ConfigError, match="preprocess: workload=kmeans takes no transformer"):
+            KMeans().prepare(Inputs(Dataset(X=np.eye(9)), None, 0, StandardScaler()))
+        fitted = Ridge().fit(np.eye(3), [1, 2, 3])
+        with pytest.raises(ConfigError, match="a model that is already fitted takes no transformer"):
+            Predict().prepare(Inputs(Dataset(X=np.eye(3)), fitted, 0, StandardScaler()))
+
+
 def set_seeds(pipeline: Any) -> Any:
     set_seed(pipeline, 0)
     return pipeline

@@ -55,6 +55,21 @@ class Inputs:
             raise ConfigError("data: there is none", "for example data=digits")
         return in_memory(self.data)
 
+    def reject_preprocess(self, what: str) -> None:
+        """Reject a transformer that the workload would ignore.
+
+        Parameters
+        ----------
+        what : str
+            The workload, for the message.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if not isinstance(self.preprocess, str) and self.preprocess is not None:
+            raise ConfigError(f"preprocess: {what} takes no transformer", "leave it out: preprocess=none")
+
     def refuse(self, *names: str, what: str) -> None:
         """Reject data or a model that the workload would ignore.
 

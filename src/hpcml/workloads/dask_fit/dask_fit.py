@@ -58,6 +58,7 @@ class DaskFit:
 
     def prepare(self, inputs: Inputs) -> Prepared:
         """Reject estimators that do not take Dask arrays, and data that does not suit."""
+        inputs.reject_preprocess("workload=dask_fit")
         model, data = inputs.model, inputs.data
         if model is None:
             raise ConfigError("model: there is none to fit", "for example model=dask_logistic, xgboost or lightgbm")

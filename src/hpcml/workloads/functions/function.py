@@ -51,6 +51,7 @@ class Function:
     def prepare(self, inputs: Inputs) -> Prepared:
         """Reject arguments that the function does not take."""
         inputs.refuse("model", what="workload=python")
+        inputs.reject_preprocess("workload=python")
         given = {name: f"workload.arguments.{name}" for name in self.arguments or {}}
         callables.check_arguments(
             callables.find(self.function), given, leading=("client", "data"), hint="type workload.arguments.{0}=VALUE"

@@ -122,6 +122,7 @@ class Map:
     def prepare(self, inputs: Inputs) -> Prepared:
         """Reject arguments that the function does not take, and functions that do not pickle."""
         inputs.refuse("data", "model", what="workload=map")
+        inputs.reject_preprocess("workload=map")
         function = callables.find(self.function)
         source = f"workload.table={self.table}" if self.table is not None else "workload.parameters"
         fixed = dict.fromkeys(self.arguments or {}, "workload.arguments")

@@ -75,6 +75,7 @@ class Incremental:
 
     def prepare(self, inputs: Inputs) -> Prepared:
         """Reject a model that cannot learn in blocks, or data that does not suit it."""
+        inputs.reject_preprocess("workload=incremental")
         model, data = inputs.model, inputs.data
         check_model(model)
         _check_partial_fit(model)

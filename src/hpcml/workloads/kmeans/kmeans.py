@@ -109,6 +109,7 @@ class KMeans:
         The number of units assumes that the iterations do not converge early.
         """
         inputs.refuse("model", what="workload=kmeans")
+        inputs.reject_preprocess("workload=kmeans")
         data = inputs.data
         if data is None:
             raise ConfigError("data: there is nothing to cluster", "for example data=blobs")

@@ -122,6 +122,7 @@ class Predict:
     def _fitted(self, inputs: Inputs) -> tuple[Any, Fitted]:
         """Return the model and facts about it, as given or as it will be after the fit."""
         if self.train is None:
+            inputs.reject_preprocess("a model that is already fitted")
             check_model(inputs.model)
             check_fitted(inputs.model)
             return inputs.model, Fitted.of(inputs.model)

@@ -179,7 +179,10 @@ class TestBadInput:
             (["model.gama=3"], "did you mean 'gamma'"),
             (["data=csv", "data.path=nope.csv", "data.target=y"], "nope.csv: cannot be read: No such file"),
             (["data=csv", "data.path=ragged.csv", "data.target=y"], "Expected 2 columns, got 3"),
-            (["data=csv", "data.path=nan.csv", "data.target=y"], "1 NaN or infinite value in X (in a), and SVC"),
+            (
+                ["data=csv", "data.path=nan.csv", "data.target=y", "preprocess=none"],
+                "1 NaN or infinite value in X (in a), and SVC",
+            ),
             (["data=csv", "data.path=one.csv", "data.target=y"], "only one class in the target: 1"),
             (
                 ["data=iris", "workload.cv=1000"],

@@ -176,7 +176,6 @@ class TestOtherForms:
             with pytest.raises(ConfigError, match=message):
                 workload.prepare(Inputs(load(penguins), model, 0))
 
-
     def test_a_transformer_that_would_be_ignored_is_rejected(self) -> None:
         from hpcml.workloads.kmeans import KMeans
 

@@ -72,7 +72,7 @@ class Bed(abc.ABC):
             stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
-    def run(self, *args: str, timeout: int = 180, env: dict[str, str] | None = None) -> tuple[int, str]:
+    def run(self, *args: str, timeout: int = 400, env: dict[str, str] | None = None) -> tuple[int, str]:
         """Run hpcml to its end; return exit code and output."""
         process = self.start(*args, env=env)
         try:
@@ -82,7 +82,7 @@ class Bed(abc.ABC):
             raise
         return process.returncode, out
 
-    def submit(self, *args: str, timeout: int = 180) -> tuple[int, str]:
+    def submit(self, *args: str, timeout: int = 400) -> tuple[int, str]:
         """Run hpcml with worker jobs to its end."""
         return self.run("run", *self.overrides, f"scratch={self.scratch}", *args, timeout=timeout)
 
@@ -134,7 +134,7 @@ class OpenPbsBed(Bed):
         self.openpbs.run(f"qdel {job}")
 
 
-def end(process: subprocess.Popen[str], timeout: int = 60) -> str:
+def end(process: subprocess.Popen[str], timeout: int = 400) -> str:
     try:
         out, _ = process.communicate(timeout=timeout)
     except BaseException:

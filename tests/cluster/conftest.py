@@ -60,7 +60,7 @@ def bed(request: pytest.FixtureRequest) -> Iterator[Bed]:
     before = set(made.jobs())
     yield made
     try:
-        wait_for(lambda: not set(made.jobs()) - before, f"jobs left on {made.name}: {set(made.jobs()) - before}", 60)
+        wait_for(lambda: not set(made.jobs()) - before, f"jobs left on {made.name}: {set(made.jobs()) - before}")
     except AssertionError:
         # An OpenPBS may have jobs of other users.
         for job in submitted(made) & set(made.jobs()):
@@ -83,7 +83,7 @@ def slow_run(bed: Bed) -> Iterator[Callable[..., subprocess.Popen[str]]]:
             found = list(bed.scratch.glob("*/progress.json"))
             return bool(found) and json.loads(max(found).read_text())["done"] >= done
 
-        wait_for(computing, "finished units", 90)
+        wait_for(computing, "finished units")
         return process
 
     yield start

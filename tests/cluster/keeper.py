@@ -96,7 +96,7 @@ class Keeper:
         self._process.wait(timeout)
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 400) -> None:
     """Wait until a condition holds.
 
     Raises

@@ -187,11 +187,11 @@ class OpenPbs:
             self._write_files()
             for host in HOSTS:
                 self._start_host(host)
-            wait_for(lambda: all(self._file(host, "pid").exists() for host in HOSTS), "namespaces", 30)
+            wait_for(lambda: all(self._file(host, "pid").exists() for host in HOSTS), "namespaces")
             self._connect()
             prepared = [self._popen(host, f"{EXEC}/libexec/pbs_postinstall") for host in HOSTS]
             for process in prepared:
-                output, _ = process.communicate(timeout=120)
+                output, _ = process.communicate(timeout=300)
                 assert process.returncode == 0, output
             for host in HOSTS:
                 self._configure_daemons(host)
@@ -199,7 +199,7 @@ class OpenPbs:
             self.on("login", f"{EXEC}/bin/qmgr < /etc/hpcml/configuration.qmgr")
             for node in NODES:
                 self.start_daemons(node)
-            wait_for(lambda: set(self.nodes().values()) == {"free"}, "free nodes", 60)
+            wait_for(lambda: set(self.nodes().values()) == {"free"}, "free nodes")
             self._assert_ordinary()
         except BaseException:
             print(self.logs(), file=sys.stderr)
@@ -218,8 +218,7 @@ class OpenPbs:
             keeper.wait(30)
         self._keepers.clear()
         shutil.rmtree(self.directory, ignore_errors=True)
-        left = [process for process in ours if _lives(process)]
-        assert not left, f"still there after the testbed's end: {left}"
+        wait_for(lambda: not any(_lives(process) for process in ours), f"the end of {ours}")
 
     def command(self, line: str, user: str | None = None, host: str = "login") -> list[str]:
         """Return a command that runs a line of shell as an ordinary user and passes signals on.
@@ -245,14 +244,14 @@ class OpenPbs:
         return [*self._enter(host), *drop, *variables, "bash", "-c", f"cd && {line}"]
 
     def run(
-        self, line: str, *, stdin: bytes = b"", user: str | None = None, timeout: float = 120, check: bool = True
+        self, line: str, *, stdin: bytes = b"", user: str | None = None, timeout: float = 300, check: bool = True
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a line of shell as an ordinary user on login, in the user's home."""
         done = subprocess.run(self.command(line, user), input=stdin, capture_output=True, timeout=timeout, check=False)
         assert done.returncode == 0 or not check, f"{line} gave {done.returncode}: {done.stdout!r} {done.stderr!r}"
         return done
 
-    def on(self, host: str, line: str, *, check: bool = True, timeout: float = 120) -> str:
+    def on(self, host: str, line: str, *, check: bool = True, timeout: float = 300) -> str:
         """Run a line of shell as root on a host and return its output."""
         process = self._popen(host, line)
         output, _ = process.communicate(timeout=timeout)
@@ -280,7 +279,7 @@ class OpenPbs:
         started = self._file(host, "started")
         started.unlink(missing_ok=True)
         self._file(host, "start").write_text("\n")
-        wait_for(lambda: started.exists() and started.read_text(), f"the daemons of {host}", 120)
+        wait_for(lambda: started.exists() and started.read_text(), f"the daemons of {host}")
         said = self._file(host, "started.log").read_text(errors="replace")
         if "the database system is starting up" in said:
             raise DatabaseError(said)

@@ -158,13 +158,12 @@ class Slurm:
         for reserved in self._ports:
             reserved.close()
         shutil.rmtree(self.directory)
-        left = [process for process in ours if process.is_running()]
-        assert not left, f"still there after the testbed's end: {left}"
+        wait_for(lambda: not any(process.is_running() for process in ours), f"the end of {ours}")
 
     def run(
         self,
         *command: str,
-        timeout: float = 60,
+        timeout: float = 300,
         check: bool = True,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
@@ -271,7 +270,7 @@ class Slurm:
         }.get(name, ["slurmd", "-N", name])
         self._daemons[name] = Keeper(command, log=at / f"{name}.log", prefix=self.prefix, cwd=at, env=self.environment)
 
-    def _wait(self, condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+    def _wait(self, condition: Callable[[], object], what: str, seconds: float = 400) -> None:
         def so() -> object:
             ended = [name for name, keeper in self._daemons.items() if keeper.ended]
             assert not ended, f"{ended} ended at once"

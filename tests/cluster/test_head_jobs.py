@@ -25,7 +25,7 @@ everywhere = pytest.mark.parametrize("bed", ["slurm", "pbs", "openpbs", "openpbs
 on_real_ones = pytest.mark.parametrize("bed", ["slurm", "openpbs"], indirect=True)
 
 
-def submit(bed: Bed, *args: str, wait: bool = False, timeout: int = 240) -> tuple[int, str]:
+def submit(bed: Bed, *args: str, wait: bool = False, timeout: int = 400) -> tuple[int, str]:
     options = ["--wait"] if wait else []
     overrides = (*bed.overrides, f"scratch={bed.scratch}", *args)
     return bed.run("submit", *options, *overrides, timeout=timeout)
@@ -56,7 +56,7 @@ def ids(bed: Bed, run: str) -> list[str]:
     return [entry["id"] for entry in read(bed, run, "ledger.jsonl") if entry["event"] == "submitted"]
 
 
-def ended(bed: Bed, run: str, seconds: float = 120) -> dict[str, Any]:
+def ended(bed: Bed, run: str, seconds: float = 400) -> dict[str, Any]:
     wait_for((bed.scratch / run / "record.json").exists, f"the record of {run}", seconds)
     found: dict[str, Any] = read(bed, run, "record.json")
     return found
@@ -67,7 +67,7 @@ def computing(bed: Bed, run: str, done: int = 1) -> None:
         assert not (bed.scratch / run / "record.json").exists(), read(bed, run, "record.json")["error"]
         return bool(read(bed, run, "progress.json").get("done", 0) >= done)
 
-    wait_for(check, "finished units", 90)
+    wait_for(check, "finished units")
 
 
 @everywhere
@@ -83,7 +83,7 @@ def test_submit_and_walk_away(bed: Bed) -> None:
     assert len(record["jobs"]) == 2
     assert all(entry["tasks"] > 0 for entry in record["jobs"])
     assert ids(bed, run)[0] == job
-    wait_for(lambda: not set(ids(bed, run)) & set(bed.jobs()), "an empty queue", 30)
+    wait_for(lambda: not set(ids(bed, run)) & set(bed.jobs()), "an empty queue")
     assert "DONE" in (bed.scratch / run / "head.log").read_text()
 
 
@@ -115,7 +115,7 @@ def test_a_command_that_prints_other_numbers_too(bed: Bed) -> None:
     assert len(found) == 3
     assert not {"1234", "4711", "5000"} & {job.partition(".")[0] for job in found}
     assert ended(bed, run_of(out))["state"] == "DONE"
-    wait_for(lambda: not found & set(bed.jobs()), "an empty queue", 30)
+    wait_for(lambda: not found & set(bed.jobs()), "an empty queue")
 
 
 @on_real_ones
@@ -126,7 +126,7 @@ def test_a_submission_that_is_killed(bed: Bed, made: bool) -> None:
     slow = wrap(bed, ("SUBMIT > /dev/null\n" if made else "") + f"touch {asked}\nsleep 20\n")
     process = bed.start("submit", *bed.overrides, f"scratch={bed.scratch}", *GRID, "cluster.jobs=1", slow)
     try:
-        wait_for(asked.exists, "the submission", 60)
+        wait_for(asked.exists, "the submission")
     finally:
         process.kill()
         process.wait()
@@ -134,7 +134,7 @@ def test_a_submission_that_is_killed(bed: Bed, made: bool) -> None:
         process.stdout.close()
     (run,) = [path.name for path in bed.scratch.iterdir()]
     if made:
-        wait_for(lambda: "SUBMITTED" not in bed.run("status", run, "--scratch", str(bed.scratch))[1], "its head", 60)
+        wait_for(lambda: "SUBMITTED" not in bed.run("status", run, "--scratch", str(bed.scratch))[1], "its head")
         record = ended(bed, run)
         assert record["state"] == "DONE", record["error"]
         return
@@ -165,13 +165,13 @@ def test_by_hand(bed: Bed, how: str) -> None:
     done = subprocess.run(command, cwd=bed.work, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     job = re.findall(r"\d+\S*", done.stdout)[-1]
-    wait_for(lambda: list(bed.scratch.glob("*/record.json")), "the record", 120)
+    wait_for(lambda: list(bed.scratch.glob("*/record.json")), "the record")
     record = bed.last("record.json")
     assert (record["state"], record["units_done"]) == ("DONE", 25), record["error"]
     found = bed.last("ledger.jsonl")
     assert found[0]["job"] == "head"
     assert found[0]["id"].partition(".")[0] == job.partition(".")[0]
-    wait_for(lambda: not bed.jobs() or isinstance(bed, OpenPbsBed), "an empty queue", 30)
+    wait_for(lambda: not bed.jobs() or isinstance(bed, OpenPbsBed), "an empty queue")
 
 
 @on_real_ones
@@ -189,7 +189,7 @@ class TestAllocation:
             assert (facts["threads"], facts["thread_variables"]) == (1, ["1"])
             assert not facts["spill"].startswith(str(bed.scratch))
         assert not (bed.scratch / run_of(out) / "tls").exists()
-        wait_for(lambda: not set(ids(bed, run_of(out))) & set(bed.jobs()), "an empty queue", 30)
+        wait_for(lambda: not set(ids(bed, run_of(out))) & set(bed.jobs()), "an empty queue")
 
     def test_a_failed_run_gives_its_exit_code(self, bed: Bed) -> None:
         args = ("model=custom", "model._target_=mine.Nothing", "workload.cv=2")
@@ -255,7 +255,7 @@ def in_the_queue(bed: Bed, run: str, least: int) -> bool:
 
 
 WHEN: dict[str, Callable[[Bed, str], None]] = {
-    "before its workers are there": lambda bed, run: wait_for(lambda: ids(bed, run)[1:], "a worker job", 60),
+    "before its workers are there": lambda bed, run: wait_for(lambda: ids(bed, run)[1:], "a worker job"),
     "while they register": lambda bed, run: wait_for(
         lambda: list((bed.scratch / run / "workers").glob("*.log")), "a worker", 60
     ),
@@ -272,7 +272,7 @@ def test_a_head_job_that_is_deleted(bed: Bed, when: str) -> None:
     WHEN[when](bed, run)
     bed.delete(head_job(out))
     began = time.monotonic()
-    wait_for(lambda: not set(ids(bed, run)) & set(bed.jobs()), "an empty queue", 60)
+    wait_for(lambda: not set(ids(bed, run)) & set(bed.jobs()), "an empty queue")
     took = time.monotonic() - began
     print(f"{bed.name}: head job deleted {when}: queue empty after {took:.1f} s; {len(ids(bed, run))} jobs")
     record = ended(bed, run, 5)
@@ -295,14 +295,14 @@ def test_a_head_job_whose_walltime_ends(bed: Bed, cluster: str) -> None:
     assert 25 < record["wall_s"] < 58
     assert record["units_done"] > 10
     assert (bed.scratch / run_of(out) / "tables" / "fits.parquet").exists()
-    wait_for(lambda: not set(ids(bed, run_of(out))) & set(bed.jobs()), "an empty queue", 30)
+    wait_for(lambda: not set(ids(bed, run_of(out))) & set(bed.jobs()), "an empty queue")
 
 
 @on_real_ones
 def test_worker_jobs_leave_before_their_walltime(bed: Bed) -> None:
     """A search of about 100 seconds in two jobs of 60 loses nothing and counts repeated work."""
     args = ("workload.cv=10", "+model.seconds=4", "cluster.jobs=2", "cluster.walltime=60", "cluster.strict=false")
-    code, out = bed.submit(*SLOW, *args, "cluster.workers_per_job=1", "cluster.threads=2", timeout=400)
+    code, out = bed.submit(*SLOW, *args, "cluster.workers_per_job=1", "cluster.threads=2")
     assert code == 0, out
     record = bed.last("record.json")
     assert (record["state"], record["units_done"]) == ("DONE", 81)
@@ -319,7 +319,7 @@ def test_worker_jobs_leave_before_their_walltime(bed: Bed) -> None:
 def test_a_unit_that_is_longer_than_a_walltime_ends_the_run(bed: Bed) -> None:
     """An adaptive run ends as well, although it submits jobs while work waits."""
     args = ("workload.cv=2", "+model.seconds=300", "cluster.jobs=2", "cluster.walltime=40", "cluster.strict=false")
-    code, out = bed.submit(*SLOW, *args, "cluster.adaptive=true", "cluster.max_restarts=0", timeout=200)
+    code, out = bed.submit(*SLOW, *args, "cluster.adaptive=true", "cluster.max_restarts=0")
     assert code == 1, out
     assert "no task was finished within a job's cluster.walltime=00:00:40, time and again" in out
 
@@ -328,7 +328,7 @@ def test_a_unit_that_is_longer_than_a_walltime_ends_the_run(bed: Bed) -> None:
 def test_no_more_is_submitted_than_can_be_paid(bed: Bed) -> None:
     """Two jobs of two cores and a minute cost 0.067 core-hours; replacements would double that."""
     args = ("workload.cv=60", "+model.seconds=2", "cluster.jobs=2", "cluster.walltime=60", "cluster.strict=false")
-    code, out = bed.submit(*SLOW, *args, "cluster.max_cost=0.07", timeout=400)
+    code, out = bed.submit(*SLOW, *args, "cluster.max_cost=0.07")
     assert code == 1, out
     assert "cluster.max_cost=0.07 pays for no more" in out
     assert len(bed.last("record.json")["jobs"]) == 2

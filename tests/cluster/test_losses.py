@@ -21,7 +21,7 @@ def test_a_worker_job_that_is_deleted_is_replaced(bed: Bed, slow_run: Callable[.
     process = slow_run("workload.cv=20", "+model.seconds=0.6")
     victim = ids(bed)[0]
     bed.delete(victim)
-    out = end(process, 120)
+    out = end(process)
     assert process.returncode == 0, out
     record = bed.last("record.json")
     assert (record["state"], record["units_done"]) == ("DONE", 161)
@@ -45,7 +45,7 @@ def test_a_node_that_fails_every_job_at_once(bed: Bed) -> None:
     (bed.work / "broken.sh").write_text(BROKEN)
     args = ("+model.seconds=2.5", "workload.cv=10", "cluster.walltime=40", "cluster.strict=false")
     whole = ("cluster.ncpus=4", "cluster.mem=5500MB", "cluster.jobs=2", "cluster.max_restarts=1")
-    code, out = bed.submit(*SLOW, *args, *whole, f"cluster.environment.script={bed.work}/broken.sh", timeout=400)
+    code, out = bed.submit(*SLOW, *args, *whole, f"cluster.environment.script={bed.work}/broken.sh")
     assert code == 0, out
     record = bed.last("record.json")
     assert (record["state"], record["units_done"]) == ("DONE", 81)
@@ -62,7 +62,7 @@ def test_a_search_whose_worker_jobs_are_all_gone_ends(bed: Bed, slow_run: Callab
     process = slow_run("workload.cv=40", "cluster.max_restarts=0")
     for job in ids(bed):
         bed.delete(job)
-    out = end(process, 120)
+    out = end(process)
     assert process.returncode == 1, out
     assert "no workers are left: all worker jobs have ended, and cluster.max_restarts are used up" in out
     assert re.search(r"worker job \S+ on \S+: the job was (deleted|cancelled)", out), out
@@ -82,12 +82,12 @@ def test_a_fit_by_joblib_whose_worker_jobs_are_all_gone_ends(bed: Bed) -> None:
     process = bed.start("run", *bed.overrides, f"scratch={bed.scratch}", "workload=fit", "model=custom",
                         "model._target_=trees.Trees", "cluster.jobs=2", "cluster.max_restarts=0")  # fmt: skip
     try:
-        wait_for(lambda: list(bed.scratch.glob("*/workers/*.log")), "workers", 90)
-        wait_for(lambda: len(ids(bed)) == 2, "two jobs", 90)
+        wait_for(lambda: list(bed.scratch.glob("*/workers/*.log")), "workers")
+        wait_for(lambda: len(ids(bed)) == 2, "two jobs")
         time.sleep(3)  # the run is computing
         for job in ids(bed):
             bed.delete(job)
-        out = end(process, 120)
+        out = end(process)
     finally:
         process.kill()
         process.wait()
@@ -133,7 +133,7 @@ def test_a_head_that_is_killed_leaves_nothing_that_burns(
     process.kill()
     process.wait()
     began = time.monotonic()
-    wait_for(lambda: not bed.jobs(), "an empty queue", 90)
+    wait_for(lambda: not bed.jobs(), "an empty queue")
     print(f"{bed.name}: empty after {time.monotonic() - began:.0f} s")
     logs = [path.read_text() for path in (max(bed.scratch.iterdir()) / "jobs").glob("*.log")]
     assert any("no head answers at tls://" in text for text in logs)  # the queued jobs
@@ -147,7 +147,7 @@ def test_a_node_that_dies(bed: SlurmBed, slow_run: Callable[..., subprocess.Pope
     process = slow_run("cluster.ncpus=4", "cluster.mem=5500MB")  # a node each
     bed.slurm.kill_node("n1")
     try:
-        out = end(process, 120)
+        out = end(process)
     finally:
         bed.slurm.start_node("n1")
     assert process.returncode == 0, out
@@ -163,6 +163,6 @@ def test_a_scheduler_that_is_away_for_a_while(bed: SlurmBed, slow_run: Callable[
         assert process.poll() is None
     finally:
         bed.slurm.start_controller()
-    out = end(process, 120)
+    out = end(process)
     assert process.returncode == 0, out
     assert bed.last("record.json")["state"] == "DONE"

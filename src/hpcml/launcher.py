@@ -24,7 +24,7 @@ from hpcml.errors import Cancelled, ConfigError, HpcmlError, Interrupted, Result
 from hpcml.files import write_text
 from hpcml.logs import run_log
 from hpcml.parts import Parts
-from hpcml.plan import check, describe_run, plan_request, scratch
+from hpcml.plan import Checked, check, describe_run, plan_request, scratch
 from hpcml.progress import watching
 from hpcml.record import Origin, Record, State
 from hpcml.runs import RunPaths
@@ -135,16 +135,20 @@ def run(
 
 
 def _run(spec: RunSpec, origin: Origin, console: Console, adopted: RunPaths | None) -> Record:
+    began = time.time()
     if adopted is not None:
         spec = replace(spec, scratch=str(adopted.root.parent))
     job_plan = plan_request(spec, here=True)
     if job_plan is not None:
         job_plan.raise_errors()
+    request = job_plan.request if job_plan else None
+    # A mistake leaves no run directory behind. The run directory of a head in a job exists already.
+    checked = check(spec, request, trial=True) if adopted is None else None
     git = record.git_state(Path.cwd())  # Before the run directory exists, which may make the checkout dirty.
     interrupt.reopen()
     interrupt.hold()  # Until the try block below protects the run directory.
     try:
-        current = _Run(adopted or runs.create(scratch(spec)), time.time(), Units(0))
+        current = _Run(adopted or runs.create(scratch(spec)), began, Units(0))
     except BaseException:
         interrupt.closing()
         interrupt.release()
@@ -156,7 +160,7 @@ def _run(spec: RunSpec, origin: Origin, console: Console, adopted: RunPaths | No
             write_text(current.paths.config, yaml.safe_dump(origin.config or describe(spec), sort_keys=False))
             current.job = find_current_job(spec.site)
             with interrupt.alarm(_time_left(current)):
-                _execute(spec, job_plan.request if job_plan else None, current, console)
+                _execute(spec, request, checked or check(spec, request), current, console)
                 interrupt.closing()
             ended = current.record("DONE", 0, None)
         except BaseException as error:
@@ -192,8 +196,7 @@ def _note_head(current: _Run, request: Request) -> None:
         Ledger(current.paths.ledger).note("submitted", HEAD, id=current.job.id, **facts)
 
 
-def _execute(spec: RunSpec, request: Request | None, current: _Run, console: Console) -> None:
-    checked = check(spec, request)
+def _execute(spec: RunSpec, request: Request | None, checked: Checked, current: _Run, console: Console) -> None:
     data = checked.inputs.data
     current.units.total, current.warnings = checked.prepared.n_units, checked.warnings
     current.notes = checked.prepared.notes

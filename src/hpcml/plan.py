@@ -22,6 +22,7 @@ from hpcml.units import count
 from hpcml.workloads.base import Inputs, Prepared
 from hpcml.workloads.footprint import Footprint
 from hpcml.workloads.scaling.scaling import Scaling
+from hpcml.workloads.trial import trial as trials
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,15 @@ class Checked:
     warnings: list[str]
 
 
-def check(spec: RunSpec, request: Request | None = None) -> Checked:
-    """Load the data and validate the whole run; starts nothing and writes nothing.
+def check(spec: RunSpec, request: Request | None = None, *, trial: bool = False) -> Checked:
+    """Load the data and validate the whole run; starts and writes nothing of the run.
 
     Parameters
     ----------
     request : Request or None
         Request to a batch scheduler.
+    trial : bool
+        Whether to fit a few samples in a process, unless ``spec.trial`` is false.
 
     Raises
     ------
@@ -64,6 +67,8 @@ def check(spec: RunSpec, request: Request | None = None) -> Checked:
         prepared = workload.prepare(inputs)
     if prepared.footprint is not None:
         _check_room(spec, request, prepared.footprint)
+    if trial and spec.trial and prepared.trial is not None:
+        trials.check(prepared.trial)
     return Checked(inputs, prepared, list(dict.fromkeys(str(warning.message) for warning in caught)))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from hpcml.errors import ConfigError
-from hpcml.keys import check_keys, choice, config_key, kind, size, walltime, whole
+from hpcml.keys import check_keys, choice, config_key, flag, kind, size, walltime, whole
 from hpcml.site import REQUIRED, Site
 from hpcml.units import parse_size
 
@@ -286,6 +286,12 @@ class RunSpec:
         "skops",
         "File format of the fitted model. joblib is a pickle: load only your own",
         choice(*MODEL_FORMATS),
+    )
+    trial: bool = config_key(
+        True,
+        "Whether to fit a few samples in a process of its own before anything is started: the first candidate, and "
+        "one with each value that varies",
+        flag(),
     )
     scaling: list[int] | None = config_key(
         None, "Numbers of workers: the workload runs once with each, and hpcml reports the speedup", example="[1,2,4]"

@@ -36,3 +36,16 @@ def calls_of(batch: Any) -> Sequence[Call]:
     """
     calls: Sequence[Call] = batch.items
     return calls
+
+
+def start_process(initializer: Callable[[], None], environment: Mapping[str, str]) -> Any:
+    """Start a process that runs one call at a time, as ``concurrent.futures`` executors do.
+
+    Needed by the trial fit. Public API missing: ``concurrent.futures`` imports the user's script
+    again in its processes; loky, of which joblib contains a copy, does not, sends what cloudpickle
+    can, raises ``BrokenExecutor`` if the process dies, and stops it with
+    ``shutdown(kill_workers=True)``.
+    """
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(1, initializer=initializer, env=dict(environment))

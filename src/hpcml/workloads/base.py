@@ -11,6 +11,7 @@ from hpcml.data import Blocks, Dataset, in_memory
 from hpcml.errors import ConfigError
 from hpcml.parts import Parts
 from hpcml.workloads.footprint import Footprint
+from hpcml.workloads.trial.trial import Trial
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -186,6 +187,8 @@ class Prepared:
         None: unknown.
     notes : mapping of str to str
         Lines for the plan and the summary, about the data and its preprocessing.
+    trial : Trial or None
+        What to try on a few samples before anything is started.
     """
 
     n_units: int
@@ -193,6 +196,7 @@ class Prepared:
     run: Callable[[Client, Units], Outcome]
     footprint: Footprint | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
+    trial: Trial | None = None
 
 
 class Workload(Protocol):

@@ -34,6 +34,9 @@ _NOT_THESE = {
     "dask_ml.cluster.spectral": "it can break Dask's scheduler; use sklearn.cluster.SpectralClustering on a sample",
 }
 
+# Parameters of XGBoost and LightGBM that stop a fit by a score on samples of its own.
+_EARLY_STOPPING = ("early_stopping_rounds", "early_stopping_round")
+
 # Modules of dask_ml that accept NaN.
 _TAKE_NAN = ("dask_ml.preprocessing", "dask_ml.impute")
 
@@ -56,6 +59,12 @@ def check_kind(model: Any) -> None:
     for module, instead in _NOT_THESE.items():
         if _module(model).startswith(module):
             raise ConfigError(f"model: {name} of {module} is not for workload=dask_fit", instead)
+    stopping = next((key for key in _EARLY_STOPPING if getattr(model, key, None)), None)
+    if stopping is not None:
+        raise ConfigError(
+            f"model.{stopping}={getattr(model, stopping)}: workload=dask_fit has no samples to evaluate {name} on",
+            "leave it out, or use workload=search",
+        )
     if getattr(model, "svd_solver", None) == "randomized":
         raise ConfigError(
             f"model.svd_solver=randomized: {name} of dask_ml cannot transform afterwards with today's scikit-learn",

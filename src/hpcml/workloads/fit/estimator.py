@@ -26,6 +26,8 @@ from hpcml.workloads.inputs.preprocessing import suit
 from hpcml.workloads.inputs.sample_order import find_ordered
 from hpcml.workloads.inputs.scoring import check_scores, resolve_scoring
 from hpcml.workloads.inputs.splits import Split, hold_out, order_of
+from hpcml.workloads.inputs.trials import trial
+from hpcml.workloads.trial.trial import few_trees
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -88,19 +90,22 @@ class FitEstimator:
             check_scores(resolve_scoring(self.scoring, inputs.model), inputs)
         split = self.split(inputs)
         model, size = inputs.model, footprint(data, self.test_size, 0)
+        tried = trial(functools.partial(self._try, model), model, split)
         way, name = self.way(model), estimator_name(model)
         if way == "joblib":
             n_units = joblib_calls.expected(model, len(np.unique(data.y)) if classifies(model) else 0)
             description = f"one fit of {name}, its joblib calls on the workers"
-            return Prepared(n_units, description, functools.partial(self._run, split, inputs, []), size, inputs.notes)
+            run = functools.partial(self._run, split, inputs, [])
+            return Prepared(n_units, description, run, size, inputs.notes, tried)
         if way == "none":
             description = f"one fit of {name}, on one worker"
-            return Prepared(1, description, functools.partial(self._run, split, inputs, []), size, inputs.notes)
+            return Prepared(1, description, functools.partial(self._run, split, inputs, []), size, inputs.notes, tried)
         forest.check(model)
         chunks = forest.chunks(model.n_estimators, self.chunk, data.X.shape)
         n_units = len(chunks) + bool(model.oob_score) + _is_large(model, split)
         description = f"one fit of {name}, its {model.n_estimators} trees in chunks of {chunks[0][1]}"
-        return Prepared(n_units, description, functools.partial(self._run, split, inputs, chunks), size, inputs.notes)
+        run = functools.partial(self._run, split, inputs, chunks)
+        return Prepared(n_units, description, run, size, inputs.notes, tried)
 
     def _check_way(self, model: Any) -> None:
         name = type(model).__name__
@@ -129,6 +134,18 @@ class FitEstimator:
         """Hold out the test samples."""
         shuffle = order_of(find_ordered(None, inputs.model), self.shuffle)
         return hold_out(inputs, self.test_size, stratify=self.stratify, shuffle=shuffle)
+
+    def _try(self, model: Any, X: Any, y: Any, parameters: Mapping[str, Any]) -> None:
+        """Fit and score the model on a few samples."""
+        model = clone(model).set_params(**parameters)
+        model.set_params(**few_trees(model.get_params(deep=True)))
+        _fit(model, X, y)
+        if self.test_size:
+            _score(self._scorers(model), model, X, y)
+
+    def _scorers(self, model: Any) -> Mapping[str, Any]:
+        scoring = resolve_scoring(self.scoring, model)
+        return scoring if isinstance(scoring, dict) else {"score": check_scoring(model, scoring)}
 
     def _run(
         self, split: Split, inputs: Inputs, chunks: list[tuple[int, int]], client: Client, units: Units
@@ -170,8 +187,7 @@ class FitEstimator:
         if split.X_test is None:
             return None
         model = outcome.model
-        scoring = resolve_scoring(self.scoring, model)
-        scorers = scoring if isinstance(scoring, dict) else {"score": check_scoring(model, scoring)}
+        scorers = self._scorers(model)
         try:
             if outcome.metrics["parallel"] == "trees" and _is_large(model, split):
                 shared = pool.share(model)

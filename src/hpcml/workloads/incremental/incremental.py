@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.base import clone
 
 from hpcml.data import Blocks, Dataset, in_blocks
 from hpcml.errors import ConfigError, DataError
@@ -22,6 +23,9 @@ from hpcml.workloads.inputs import block_scores, key_texts
 from hpcml.workloads.inputs.block_scores import Score
 from hpcml.workloads.inputs.checks import check_data, check_model, check_values, classifies, regresses
 from hpcml.workloads.inputs.labels import estimator_name
+from hpcml.workloads.inputs.splits import Split
+from hpcml.workloads.inputs.trials import trial
+from hpcml.workloads.trial.trial import Trial
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -86,7 +90,7 @@ class Incremental:
             raise ConfigError(
                 f"workload.classes={self.classes}: {type(model).__name__} is not a classifier", "leave it out"
             )
-        self._check_data(data, model)
+        tried = self._check_data(data, model)
         plan = Plan(
             model=model,
             seed=inputs.seed,
@@ -98,7 +102,8 @@ class Incremental:
         )
         blocks = in_blocks(data, self.block_size)
         n_units = len(blocks) * (1 + self.passes * (1 + (plan.score is not None)))
-        return Prepared(n_units, self._describe(model, len(blocks)), functools.partial(self._run, plan, blocks))
+        run = functools.partial(self._run, plan, blocks)
+        return Prepared(n_units, self._describe(model, len(blocks)), run, trial=tried)
 
     def _describe(self, model: Any, n_blocks: int) -> str:
         passes = f"{'up to ' if self.patience else ''}{self.passes} pass{'' if self.passes == 1 else 'es'}"
@@ -138,7 +143,8 @@ class Incremental:
             )
         return score
 
-    def _check_data(self, data: Dataset | Blocks, model: Any) -> None:
+    def _check_data(self, data: Dataset | Blocks, model: Any) -> Trial | None:
+        """Check that the data suits the model; return its trial, if the data is in memory."""
         if isinstance(data, Blocks):
             data.check_numeric(type(model).__name__)
             if not data.has_target and (classifies(model) or regresses(model)):
@@ -146,11 +152,12 @@ class Incremental:
                     f"{data.name}: {type(model).__name__} needs a target, and there is none",
                     "name it: data.target=COLUMN",
                 )
-            return
+            return None
         data = data.dense(type(model).__name__).labelled()
         check_data(data, model)
         if self.classes is not None:
             check_labels(np.unique(data.y).tolist(), self.classes, data.name)
+        return trial(functools.partial(_try, model), model, Split(data.X, data.y, None))
 
     def _outcome(self, training: Training) -> Outcome:
         """Compute the outcome of the finished passes."""
@@ -255,3 +262,12 @@ def _check_classes(classes: Any) -> None:
         )
     if len({isinstance(label, str) for label in classes}) > 1:
         raise ConfigError(f"workload.classes={classes}: must be all text or all numbers")
+
+
+def _try(model: Any, X: Any, y: Any, parameters: Mapping[str, Any]) -> None:
+    """Fit the model to a few samples."""
+    tried = clone(model).set_params(**parameters)
+    if y is None:
+        tried.partial_fit(X)
+    else:
+        tried.partial_fit(X, y, **({"classes": np.unique(y)} if classifies(model) else {}))

@@ -21,9 +21,12 @@ from hpcml.workloads.inputs.block_scores import Score
 from hpcml.workloads.inputs.checks import check_data, check_model, check_values
 from hpcml.workloads.inputs.labels import estimator_name
 from hpcml.workloads.inputs.preprocessing import suit
+from hpcml.workloads.inputs.splits import Split
+from hpcml.workloads.inputs.trials import trial
 from hpcml.workloads.predict import predictions
 from hpcml.workloads.predict.fitted import Fitted, check_fitted
 from hpcml.workloads.predict.predictions import METHODS, Done, Request
+from hpcml.workloads.trial.trial import Trial
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -78,7 +81,8 @@ class Predict:
         if inputs.data is None:
             raise ConfigError("data: there is nothing to predict for", "for example data=parquet_blocks data.path=FILE")
         data = inputs.data
-        model, fitted = self._fitted(inputs)
+        train = None if self.train is None else in_memory(load(self.train)).labelled()
+        model, fitted = self._fitted(inputs, train)
         for method in self.methods:
             _check_method(model, method, f"workload.methods={method}")
         fitted.order(data.name, data.feature_names)
@@ -101,7 +105,12 @@ class Predict:
             len(blocks) + (self.train is not None),
             f"{', '.join(self.methods)} of {estimator_name(model)}{fit}",
             functools.partial(self._run, blocks, model, score),
+            trial=None if train is None else self._trial(model, train),
         )
+
+    def _trial(self, model: Any, train: Dataset) -> Trial:
+        tried = functools.partial(predictions.try_model, model, tuple(self.methods))
+        return trial(tried, model, Split(train.X, train.y, None))
 
     def _run(self, blocks: Blocks, model: Any, score: Score | None, client: Client, units: Units) -> Outcome:
         """Fit the model if required, then predict block by block; workers write the predictions."""
@@ -119,18 +128,17 @@ class Predict:
         todo = ((f"block {number}", (blocks.block(number), shared, request)) for number in range(len(blocks)))
         return found.outcome(pool.ordered(predictions.predict, todo, found.outcome))
 
-    def _fitted(self, inputs: Inputs) -> tuple[Any, Fitted]:
+    def _fitted(self, inputs: Inputs, train: Dataset | None) -> tuple[Any, Fitted]:
         """Return the model and facts about it, as given or as it will be after the fit."""
-        if self.train is None:
+        if train is None:
             inputs.reject_preprocess("a model that is already fitted")
             check_model(inputs.model)
             check_fitted(inputs.model)
             return inputs.model, Fitted.of(inputs.model)
-        train = in_memory(load(self.train))
         model = suit(replace(inputs, data=train)).model
         check_values(model, varied=())
-        check_data(train.labelled(), model)
-        return model, Fitted.on(train.labelled(), model)
+        check_data(train, model)
+        return model, Fitted.on(train, model)
 
     def _score(self, data: Dataset | Blocks, model: Any) -> Score | None:
         """Resolve the score; None if none was requested or the data has no target."""

@@ -10,6 +10,7 @@ from typing import Any
 import joblib
 import numpy as np
 from distributed import get_worker
+from sklearn.base import clone
 
 from hpcml.data import Dataset, in_memory, load, samples
 from hpcml.data.blocks import Block
@@ -19,6 +20,7 @@ from hpcml.parts import Parts
 from hpcml.workloads.engine import peak_memory
 from hpcml.workloads.inputs.block_scores import Part, Score
 from hpcml.workloads.predict.fitted import Fitted
+from hpcml.workloads.trial.trial import few_trees
 
 METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function", "transform")
 
@@ -92,6 +94,15 @@ def fit(model: Any, source: Any) -> tuple[Any, tuple[str, ...] | None, list[str]
         data = in_memory(load(source)).labelled()
         fitted = model.fit(data.X) if data.y is None else model.fit(data.X, data.y)
     return fitted, data.feature_names, list(dict.fromkeys(f"fit: {warning.message}" for warning in caught))
+
+
+def try_model(model: Any, methods: Sequence[str], X: Any, y: Any, parameters: Mapping[str, Any]) -> None:
+    """Fit a model to a few samples, and predict them."""
+    fitted = clone(model).set_params(**parameters)
+    fitted.set_params(**few_trees(fitted.get_params(deep=True)))
+    with joblib.parallel_config(backend="sequential"):
+        fitted = fitted.fit(X) if y is None else fitted.fit(X, y)
+        table(fitted, X, y, None, methods)
 
 
 def predict(block: Block, model: Any, request: Request) -> Done:

@@ -6,16 +6,17 @@ import numbers
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import joblib
 import numpy as np
 from sklearn.base import clone
 from sklearn.metrics import check_scoring
-from sklearn.utils import get_tags
 
 from hpcml.data import samples
+from hpcml.workloads.inputs.trials import is_pairwise
+from hpcml.workloads.trial.trial import few_trees
 
 # The training and test indices of a fold.
 Fold = tuple[Any, Any]
@@ -88,11 +89,9 @@ def split(model: Any, X: Any, rows: Any, columns: Any = None) -> Any:
     columns : array or None
         The samples that the model was trained on; None: ``rows``.
     """
-    try:
-        pairwise = get_tags(model).input_tags.pairwise
-    except AttributeError:  # not a BaseEstimator
-        pairwise = False
-    return X[np.ix_(rows, rows if columns is None else columns)] if pairwise else samples.take(X, rows)
+    if is_pairwise(model):
+        return X[np.ix_(rows, rows if columns is None else columns)]
+    return samples.take(X, rows)
 
 
 def fit_and_score(
@@ -134,6 +133,20 @@ def fit_and_score(
                 raise
             return failed(setup, fitted - began, traceback.format_exc(), fitted=True)
     return Scored(scores, in_training, fitted - began, time.perf_counter() - fitted)
+
+
+def try_candidate(setup: Setup, X: Any, y: Any, parameters: Mapping[str, Any]) -> None:
+    """Fit and score a candidate on a few samples.
+
+    Raises
+    ------
+    Exception
+        Any error of the fit or the scorer.
+    """
+    model = clone(setup.model).set_params(**clone(parameters, safe=False))
+    model.set_params(**few_trees(model.get_params(deep=True)))
+    rows = np.arange(X.shape[0])
+    fit_and_score((replace(setup, model=model, error_score="raise"), X, y), [(rows, rows)], 0, {})
 
 
 def failed(setup: Setup, fit_s: float, text: str, *, fitted: bool) -> Scored:

@@ -27,6 +27,7 @@ from hpcml.workloads.inputs.preprocessing import suit
 from hpcml.workloads.inputs.sample_order import find_ordered, is_index_pairs, shown
 from hpcml.workloads.inputs.scoring import check_scores, resolve_scoring
 from hpcml.workloads.inputs.splits import Folds, Split, hold_out, make_folds, order_of
+from hpcml.workloads.inputs.trials import trial
 from hpcml.workloads.search import crossval, fits, grid, summary
 from hpcml.workloads.search.crossval import Setup
 from hpcml.workloads.search.cv_results import results_table
@@ -120,12 +121,14 @@ class Search:
         folds = make_folds(split, self.cv, inputs.model)
         share = 1 - 1 / self.cv if isinstance(self.cv, int) else 0.5
         setup = Setup.of(inputs.model, scoring, self.error_score, self.return_train_score)
+        candidates = self._candidates(spaces, inputs.seed)
         return Prepared(
             self.n_candidates * len(folds) + bool(self.refit),
             self._describe(inputs.model),
-            functools.partial(self._run, setup, folds, self._candidates(spaces, inputs.seed)),
+            functools.partial(self._run, setup, folds, candidates),
             footprint(data, self.test_size, share),
             inputs.notes,
+            trial(functools.partial(crossval.try_candidate, setup), inputs.model, split, candidates),
         )
 
     def _spaces(self) -> list[grid.Space]:

@@ -1,0 +1,113 @@
+"""A process that fits one candidate at a time, with limits on memory and time."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable, Mapping
+from concurrent.futures import BrokenExecutor
+from types import TracebackType
+from typing import Any, Self
+
+import cloudpickle
+
+from hpcml.errors import ConfigError, printable
+from hpcml.units import format_size
+from hpcml.upstream.joblib import start_process
+
+# Limits of the process and of one fit.
+_MEMORY, _LONGEST_S = 4 * 1024**3, 60
+
+# The fit and its samples, in the child.
+_loaded: Any = None
+
+
+class Stopped(Exception):  # noqa: N818  # not an error of the model
+    """Raised if a fit exceeds a limit."""
+
+
+class Child:
+    """A process with the samples of a trial; a process that dies is replaced.
+
+    Parameters
+    ----------
+    fit : callable
+        See :class:`hpcml.workloads.trial.trial.Trial`.
+    X, y : samples and array
+    """
+
+    def __init__(self, fit: Callable[[Any, Any, Mapping[str, Any]], None], X: Any, y: Any) -> None:
+        try:
+            self._payload = cloudpickle.dumps((fit, X, y))
+        except Exception as error:
+            raise ConfigError(
+                f"the model cannot be sent to another process: {printable(f'{type(error).__name__}: {error}')}",
+                "a class or function that it uses is better defined in a file than in another function",
+            ) from error
+        self._process: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def fit(self, candidate: Mapping[str, Any]) -> str | None:
+        """Fit a candidate; return the error, or None if there is none.
+
+        Raises
+        ------
+        Stopped
+            If it takes too long or too much memory.
+        """
+        try:
+            if self._process is None:
+                self._process = start_process(_limit, {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+                self._process.submit(_load, self._payload).result()
+            found: str | None = self._process.submit(_fit, cloudpickle.dumps(candidate)).result(timeout=_LONGEST_S)
+        except TimeoutError:
+            raise Stopped(f"a fit took more than {_LONGEST_S} seconds") from None
+        except MemoryError:
+            raise Stopped(f"a fit needs more than {format_size(_MEMORY)}") from None
+        except BrokenExecutor:
+            self._stop()
+            return "its process died"
+        return found
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.shutdown(kill_workers=True)
+            self._process = None
+
+
+def _limit() -> None:
+    """Limit the memory of this process, and hide the output of fits."""
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = _MEMORY if most == resource.RLIM_INFINITY else min(_MEMORY, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+
+
+def _load(payload: bytes) -> None:
+    global _loaded  # noqa: PLW0603  # A process has no other place for what later calls need.
+    try:
+        _loaded = cloudpickle.loads(payload)
+    except Exception as error:
+        _loaded = error
+
+
+def _fit(candidate: bytes) -> str | None:
+    try:
+        if isinstance(_loaded, Exception):
+            raise _loaded
+        fit, X, y = _loaded
+        fit(X, y, cloudpickle.loads(candidate))
+    except MemoryError:
+        raise
+    except BaseException as error:
+        return printable(f"{type(error).__name__}: {error}")
+    return None

@@ -1,0 +1,143 @@
+"""Test trials: what fails on a few samples is reported before anything starts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import randint
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.datasets import load_digits, load_iris
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import SVC
+from xgboost import XGBClassifier
+
+import hpcml
+from hpcml.errors import ConfigError
+from hpcml.plan import check
+from hpcml.spec import LocalSpec, RunSpec
+from hpcml.workloads.trial import child
+from hpcml.workloads.trial.trial import Trial
+
+pytestmark = pytest.mark.trial
+
+
+class Odd(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Dies, waits or takes memory."""
+
+    def __init__(self, how: str = "") -> None:
+        self.how = how
+
+    def fit(self, X: Any, y: Any) -> Odd:
+        self.classes_ = np.unique(y)
+        print("nobody should see this", flush=True)
+        if self.how == "die":
+            os._exit(3)
+        if self.how == "wait":
+            time.sleep(600)
+        if self.how == "hog":
+            np.ones(2**30)
+        return self
+
+    def predict(self, X: Any) -> Any:
+        return np.repeat(self.classes_[0], len(X))
+
+
+def spec(model: Any, data: Any = None, workload: Any = None, **grid: Any) -> RunSpec:
+    workload = workload or hpcml.Search(grid=grid or None)
+    return RunSpec(workload, load_iris() if data is None else data, model, cluster=LocalSpec(workers=1))
+
+
+def rejected(*args: Any, **grid: Any) -> str:
+    with pytest.raises(ConfigError) as error:
+        check(spec(*args, **grid), trial=True)
+    assert error.value.exit_code == 2
+    return str(error.value)
+
+
+def test_a_model_that_cannot_be_fitted(tmp_path: Path) -> None:
+    wrong = spec(XGBClassifier(early_stopping_rounds=5))
+    wrong.scratch = str(tmp_path / "runs")
+    with pytest.raises(ConfigError, match="the model cannot be fitted: ValueError: Must have at least 1 validation"):
+        hpcml.run(wrong)
+    assert not (tmp_path / "runs").exists()
+    wrong.trial = False
+    check(wrong, trial=True)
+
+
+def test_a_value_that_no_candidate_can_be_fitted_with() -> None:
+    text = rejected(LogisticRegression(), solver=["lbfgs", "nonsense"], C=[1, 2, 3, 4, 5])
+    assert "the model with solver=nonsense cannot be fitted: InvalidParameterError: The 'solver' parameter" in text
+    assert "tried with C=1, solver=nonsense" in text
+
+
+def test_combinations_that_do_not_suit_each_other_are_no_mistake() -> None:
+    check(spec(SVC(), kernel=["rbf", "linear"], gamma=["scale", 0.1]), trial=True)
+    check(spec(LogisticRegression(), penalty=["l1", "l2"], solver=["lbfgs", "saga"], max_iter=[20]), trial=True)
+
+
+def test_a_random_search_and_a_scorer() -> None:
+    search = hpcml.Search(grid={"n_neighbors": randint(1, 5)}, method="random", n_iter=4)
+    check(spec(KNeighborsClassifier(), workload=search), trial=True)
+
+    def broken(model: Any, X: Any, y: Any) -> float:
+        raise ZeroDivisionError("no samples of interest")
+
+    text = rejected(KNeighborsClassifier(), None, hpcml.Search(scoring=broken))
+    assert "ZeroDivisionError: no samples of interest" in text
+
+
+@pytest.mark.parametrize(("size", "fails"), [(40, False), (64, False), (65, True)])
+def test_a_failure_that_is_due_to_the_few_samples(size: int, fails: bool) -> None:
+    """PCA takes no more components than samples: 1347 are trained on, 200 in a trial, and 64 features."""
+    X, y = load_digits(return_X_y=True)
+    model = make_pipeline(PCA(size), LogisticRegression(max_iter=20))
+    if fails:
+        assert "n_components=65" in rejected(model, (X, y))
+    else:
+        check(spec(model, (X, y)), trial=True)
+    check(spec(KNeighborsClassifier(n_neighbors=300), (X, y)), trial=True)
+
+
+def test_a_fit_that_ends_its_process() -> None:
+    text = rejected(Odd(), how=["", "die"])
+    assert "the model with how=die cannot be fitted: its process died" in text
+
+
+@pytest.mark.parametrize("how", ["wait", "hog"])
+def test_a_fit_beyond_a_limit_is_not_judged(
+    how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(child, "_LONGEST_S", 1 if how == "wait" else 60)
+    with caplog.at_level(logging.INFO):
+        check(spec(Odd(), how=["", how]), trial=True)
+    assert ("more than 1 seconds" if how == "wait" else "more than 4GB") in caplog.text
+    assert "nobody" not in "".join(capfd.readouterr())
+
+
+def test_a_fit(tmp_path: Path) -> None:
+    fit = hpcml.FitEstimator(parallel="none")
+    assert "its process died" in rejected(Odd("die"), None, fit)
+    check(spec(Odd(), None, fit), trial=True)
+
+
+def test_the_sample_has_every_class() -> None:
+    y = np.repeat(np.arange(5), [5000, 3, 2, 1, 300])
+    X = np.arange(len(y))[:, None]
+    few, classes = Trial(print, X, y, stratify=True).sample(200)
+    assert np.bincount(classes).tolist() == [188, 2, 2, 1, 11]
+    assert (np.diff(few[:, 0]) > 0).all()
+    few, rest = Trial(print, X, None).sample(200)
+    assert len(few) == 200
+    assert rest is None
+    assert len(Trial(print, X[:50], y[:50]).sample(200)[0]) == 50
+    square = Trial(print, X @ X.T, y, pairwise=True).sample(10)[0]
+    assert square.shape == (10, 10)

@@ -56,9 +56,10 @@ ALLOWED = {
     "progress": {"background", "cluster", "files", "units", "workloads"},  # cluster, workloads: for type checkers only
     "results": {"errors", "files", "runs", "workloads"},
     "record": {"__init__", "errors", "files", "runs"},
+    "boosters": {"data"},
     "workloads": {
-        "background", "client", "data", "errors", "files", "keys", "models", "parts", "targets", "units", "upstream",
-        "workloads",
+        "background", "boosters", "client", "data", "describe", "errors", "files", "keys", "models", "parts", "targets",
+        "units", "upstream", "workloads",
     },
     "parts": {"files"},
     "data": {"data", "errors", "files", "keys", "units"},
@@ -108,7 +109,7 @@ ALLOWED_WORKLOADS: dict[str, set[str]] = {
 OWNERS = {
     "hydra": {"config", "upstream"},
     "omegaconf": {"config", "upstream"},
-    "sklearn": {"data", "fetch", "models", "upstream", "workloads"},
+    "sklearn": {"boosters", "data", "fetch", "models", "upstream", "workloads"},
     "joblib": {"models", "results", "upstream", "workloads"},
     "dask_jobqueue": {"upstream"},
     "distributed": {"client", "cluster", "examples", "launcher", "logs", "upstream", "workloads"},

@@ -23,6 +23,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,8 +37,10 @@ from distributed import CancelledError, Client, Nanny, Scheduler, Status, Worker
 from distributed.deploy.spec import ProcessInterface, SpecCluster
 from sklearn.datasets import load_iris
 from sklearn.ensemble import ExtraTreesClassifier, IsolationForest, RandomForestClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import accuracy_score, get_scorer, make_scorer, zero_one_loss
 from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier
 from sklearn.svm import SVC
 
 import hpcml
@@ -498,8 +501,16 @@ class TestJoblib:
                 joblib.Parallel()(joblib.delayed(divmod)(1, x) for x in [0])
             assert backend.steps[0] == "start"
 
+    # scikit-learn
 
-# scikit-learn
+    def test_a_process_for_one_call_at_a_time(self) -> None:
+        interface = "loky.ProcessPoolExecutor raises BrokenExecutor, and shutdown(kill_workers=True) stops it"
+        with contract("joblib", interface, parallel.start_process):
+            process = parallel.start_process(functools.partial(os.umask, 0o77), {"HPCML_CHILD": "1"})
+            assert process.submit(os.environ.get, "HPCML_CHILD").result() == "1"
+            with pytest.raises(BrokenExecutor):
+                process.submit(os._exit, 3).result()
+            process.shutdown(kill_workers=True)
 
 
 class TestSklearn:
@@ -513,6 +524,11 @@ class TestSklearn:
                 sklearn.validate_parameters(SVC(C=-1))
         with contract("scikit-learn", "its message: The 'C' parameter of", sklearn.rejected_parameter):
             assert sklearn.rejected_parameter(caught.value) == "C"
+        with contract("scikit-learn", "_parameter_constraints has the types", sklearn.takes_tuple):
+            assert sklearn.takes_tuple(TfidfVectorizer(), "ngram_range")
+            assert not sklearn.takes_tuple(MLPClassifier(), "hidden_layer_sizes")
+            assert not sklearn.takes_tuple(SVC(), "no_such")
+            assert not sklearn.takes_tuple("passthrough", "ngram_range")
         sklearn.validate_parameters(SVC)
         sklearn.validate_parameters("passthrough")
 

@@ -26,6 +26,22 @@ def validate_parameters(estimator: Any) -> None:
         validate()
 
 
+def takes_tuple(estimator: Any, name: str) -> bool:
+    """Return whether a parameter of an estimator takes a tuple, and no list.
+
+    Needed by ``inputs.tuples``, because configs have lists only. Public API missing: only the
+    constraints that :func:`validate_parameters` checks contain the types.
+    """
+    constraints = getattr(type(estimator), "_parameter_constraints", {}).get(name)
+    if not isinstance(constraints, list):
+        return False
+    return tuple in constraints and not any(kind in ("array-like", list) for kind in constraints if _is_name(kind))
+
+
+def _is_name(constraint: Any) -> bool:
+    return isinstance(constraint, (str, type))
+
+
 def rejected_parameter(error: ValueError) -> str | None:
     """Return the name of the parameter that an InvalidParameterError rejects.
 

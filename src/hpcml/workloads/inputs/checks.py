@@ -126,7 +126,7 @@ def check_data(data: Dataset, model: Any) -> None:
     """
     _check_kind(data, model)
     classifier, regressor = classifies(model), regresses(model)
-    name = type(model).__name__
+    name = type(_last_step(model)).__name__
     if data.y is None and (classifier or regressor):
         raise DataError(
             f"{data.name}: {name} needs a target, and there is none",
@@ -154,6 +154,11 @@ def check_data(data: Dataset, model: Any) -> None:
             "use a classifier, for example model=svc",
         )
     check_finite(data, model)
+
+
+def _last_step(model: Any) -> Any:
+    """Return the predictor at the end of a pipeline, or the model itself."""
+    return model.steps[-1][1] if isinstance(model, Pipeline) and model.steps else model
 
 
 # Names that the column to predict often has.
@@ -240,7 +245,8 @@ def _takes_texts(model: Any) -> bool | None:
         return answers.pop() if len(answers) == 1 else None
     if not _speaks_for_itself(model) or get_tags(model).no_validation:
         return None
-    return bool(get_tags(model).input_tags.string)
+    tags = get_tags(model).input_tags
+    return bool(tags.string and not tags.two_d_array)  # Those that take both read tables with columns of text.
 
 
 def _speaks_for_itself(model: Any) -> bool:

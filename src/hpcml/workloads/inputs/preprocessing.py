@@ -13,12 +13,14 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
+from hpcml import boosters
 from hpcml.data import Dataset, in_memory, samples
 from hpcml.errors import ConfigError
 from hpcml.models import TargetDependent, set_seed
 from hpcml.workloads.base import Inputs
 from hpcml.workloads.inputs.checks import check_model, rejected_columns, rejected_values, takes_only_numbers
 from hpcml.workloads.inputs.data_warnings import warn_about
+from hpcml.workloads.inputs.tuples import with_tuples
 
 
 def suit(inputs: Inputs) -> Inputs:
@@ -39,7 +41,18 @@ def suit(inputs: Inputs) -> Inputs:
     """
     if inputs.data is None:
         return inputs
-    data, model, how = in_memory(inputs.data).labelled(), inputs.model, inputs.preprocess
+    data = in_memory(inputs.data).labelled()
+    suited = _preprocessed(inputs, data)
+    model = with_tuples(boosters.wrap(suited.model, data.y))
+    stopped = boosters.early_stopping(model.steps[-1][1] if isinstance(model, Pipeline) else model)
+    if stopped is None:
+        return replace(suited, model=model)
+    notes = {**suited.notes, "early stopping": "a tenth of the samples of each fit evaluates it"}
+    return replace(suited, model=model, notes=notes)
+
+
+def _preprocessed(inputs: Inputs, data: Dataset) -> Inputs:
+    model, how = inputs.model, inputs.preprocess
     chosen = isinstance(model, TargetDependent)
     if isinstance(model, TargetDependent):
         model = model.choose(data)

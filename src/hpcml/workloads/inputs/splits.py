@@ -26,6 +26,9 @@ from hpcml.workloads.base import Inputs
 from hpcml.workloads.inputs.checks import classifies
 from hpcml.workloads.inputs.sample_order import shown
 
+# The most classes that a message names.
+_SHOWN = 5
+
 
 @dataclass(frozen=True)
 class Split:
@@ -191,9 +194,13 @@ def make_folds(split: Split, cv: Any, model: Any) -> Folds:
         If the split fails, or the indices of a fold are not those of training samples.
     """
     _check_predefined(split, cv)
+    _warn_of_tiny_classes(split, cv, model)
     try:
-        found = _folds_of(cv, split, model).split(split.X, split.y, split.groups)
-        folds = [tuple(map(np.asarray, fold)) for fold in found]
+        with warnings.catch_warnings():
+            # The warning above names the classes.
+            warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
+            found = _folds_of(cv, split, model).split(split.X, split.y, split.groups)
+            folds = [tuple(map(np.asarray, fold)) for fold in found]
     except (ValueError, TypeError) as error:
         hint = "use fewer folds, workload.cv=2, or more data"
         if "group" in str(error):
@@ -212,6 +219,21 @@ def make_folds(split: Split, cv: Any, model: Any) -> Folds:
                     "the samples of a class are too few or lie together: shuffle, stratify, or take other groups",
                 )
     return Folds(split, folds)
+
+
+def _warn_of_tiny_classes(split: Split, cv: Any, model: Any) -> None:
+    """Warn of classes with fewer training samples than folds."""
+    if not isinstance(cv, int) or split.y is None or split.y.ndim > 1 or not classifies(model):
+        return
+    classes, counts = np.unique(split.y, return_counts=True)
+    tiny = [f"'{name}' ({n})" for name, n in zip(classes, counts, strict=True) if n < cv]
+    if tiny:
+        more = f" and {len(tiny) - _SHOWN} more" if len(tiny) > _SHOWN else ""
+        warnings.warn(
+            f"fewer training samples than workload.cv={cv} folds in class {', '.join(tiny[:_SHOWN])}{more}: "
+            "some folds test none of them",
+            stacklevel=2,
+        )
 
 
 def _check_predefined(split: Split, cv: Any) -> None:

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpcml.files import plain
 from hpcml.workloads.search.crossval import Scored
-from hpcml.workloads.search.grid import show
+from hpcml.workloads.search.grid import described, show
 
 # Candidates listed in warnings; the table has all of them.
 _MOST_TOLD = 5
@@ -70,7 +69,7 @@ def _table(fits: Sequence[Fit]) -> dict[str, list[Any]]:
     return {
         "candidate": [fit.candidate for fit in ordered],
         "fold": [fit.fold for fit in ordered],
-        "params": [json.dumps(plain(fit.parameters)) for fit in ordered],
+        "params": [json.dumps(described(fit.parameters)) for fit in ordered],
         **{f"test_{name}": [fit.scores.get(name) for fit in ordered] for name in names},
         "fit_time": [fit.fit_s for fit in ordered],
     }
@@ -84,7 +83,7 @@ def failure_tables(failures: Sequence[Fit]) -> dict[str, dict[str, list[Any]]]:
         "failures": {
             "candidate": [fit.candidate for fit in failures],
             "fold": [fit.fold for fit in failures],
-            "params": [json.dumps(plain(fit.parameters)) for fit in failures],
+            "params": [json.dumps(described(fit.parameters)) for fit in failures],
             "error": [fit.cause for fit in failures],
             "traceback": [fit.traceback for fit in failures],
         }

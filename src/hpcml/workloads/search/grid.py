@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import ParameterGrid
 
+from hpcml.describe import describe
 from hpcml.errors import ConfigError
+from hpcml.files import plain
 
 Space = dict[str, Any]
 
@@ -102,5 +104,30 @@ def show(parameters: Mapping[str, Any]) -> str:
 
     >>> show({"C": 3, "kernel": "rbf"}), show({})
     ('C=3, kernel=rbf', 'as configured')
+    >>> show({"score_func": count})
+    'score_func=hpcml.workloads.search.grid.count'
     """
-    return ", ".join(f"{name}={value}" for name, value in parameters.items()) or "as configured"
+    return ", ".join(f"{name}={label(value)}" for name, value in parameters.items()) or "as configured"
+
+
+def label(value: Any) -> Any:
+    """Return a value as tables show it: a function by its name, an estimator by its repr."""
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return plain(value)
+
+
+def described(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a candidate as JSON that a config can contain.
+
+    >>> from sklearn.decomposition import PCA
+    >>> described({"C": 1, "reduce": PCA(2)})["reduce"]["_target_"]
+    'sklearn.decomposition.PCA'
+    """
+    return {name: plain(value) if _is_plain(value) else plain(describe(value)) for name, value in parameters.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str, np.generic))

@@ -14,8 +14,9 @@ from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from hpcml.errors import ConfigError, WorkloadError, nearest
-from hpcml.files import plain
 from hpcml.keys import check_keys, choice, config_key, documented, flag, kind, share, whole
+from hpcml.targets import locate
+from hpcml.units import count
 from hpcml.workloads.base import Inputs, Outcome, Prepared, Units
 from hpcml.workloads.engine.causes import cause
 from hpcml.workloads.engine.task_pool import TaskPool
@@ -28,6 +29,7 @@ from hpcml.workloads.inputs.sample_order import find_ordered, is_index_pairs, sh
 from hpcml.workloads.inputs.scoring import check_scores, resolve_scoring
 from hpcml.workloads.inputs.splits import Folds, Split, hold_out, make_folds, order_of
 from hpcml.workloads.inputs.trials import trial
+from hpcml.workloads.inputs.tuples import tuples_in
 from hpcml.workloads.search import crossval, fits, grid, summary
 from hpcml.workloads.search.crossval import Setup
 from hpcml.workloads.search.cv_results import results_table
@@ -73,8 +75,8 @@ class Search:
     refit: Any = config_key(
         True,
         "Whether to fit the best candidate on all training samples; with several scorers, the name of the one that "
-        "chooses it",
-        kind("true, false or a scorer's name"),
+        "chooses it; or your own function of cv_results_ that returns the index of the best, as mymodule.choose",
+        kind("true, false, a scorer's name or a function"),
     )
     test_size: float | None = config_key(0.25, key_texts.TEST_SIZE, share())
     stratify: bool = config_key(True, key_texts.STRATIFY, flag())
@@ -97,8 +99,12 @@ class Search:
                 f"workload.cv={self.cv!r}: neither a number of folds, nor a splitter, nor pairs of indices",
                 "for example workload.cv=5 or 'workload.cv={_target_: sklearn.model_selection.KFold, n_splits: 5}'",
             )
-        if not isinstance(self.refit, (bool, str)):
-            raise ConfigError(f"workload.refit={self.refit}: must be true, false or the name of a scorer")
+        if isinstance(self.refit, str) and "." in self.refit:
+            self.refit = locate(self.refit, "workload.refit")
+        if not isinstance(self.refit, (bool, str)) and not callable(self.refit):
+            raise ConfigError(
+                f"workload.refit={self.refit}: must be true, false, the name of a scorer or a function of cv_results_"
+            )
         self.error_score = _error_score(self.error_score)
         self._spaces()
 
@@ -108,6 +114,7 @@ class Search:
             raise ConfigError("data: a search needs some", "for example data=digits")
         inputs = suit(inputs)
         spaces = [grid.with_prefix(space, inputs.model, inputs.prefix) for space in self._spaces()]
+        spaces = [tuples_in(space, inputs.model) for space in spaces]
         for space in spaces:
             check_parameters(inputs.model, space, free=set(space))
         check_values(inputs.model, varied=[name for space in spaces for name in space])
@@ -153,8 +160,7 @@ class Search:
         self, setup: Setup, folds: Folds, candidates: Sequence[dict[str, Any]], client: Client, units: Units
     ) -> Outcome:
         """Search on the cluster, refit the best candidate, and score it on the held-out samples."""
-        split = folds.split
-        validation = CrossValidation(TaskPool(client, units), setup, split.X, split.y)
+        validation = CrossValidation(TaskPool(client, units), setup, folds.split)
         units.so_far = lambda: Outcome(tables=fits.tables(validation.finished))
         started = time.monotonic()
         scored = validation.score(candidates, folds.indices)
@@ -177,7 +183,7 @@ class Search:
             warnings=fits.warnings(failures, len(folds)),
         )
         units.so_far = lambda: outcome
-        return self._choose(outcome, results, validation, split)
+        return self._choose(outcome, results, validation)
 
     def _candidates(self, spaces: list[grid.Space], seed: int) -> list[dict[str, Any]]:
         """Return the parameters to try, the same as scikit-learn's searches and in their order."""
@@ -185,12 +191,14 @@ class Search:
             return list(ParameterGrid(spaces))
         return list(ParameterSampler(spaces, n_iter=self.n_candidates, random_state=seed))
 
-    def _choose(
-        self, outcome: Outcome, results: Mapping[str, Any], validation: CrossValidation, split: Split
-    ) -> Outcome:
+    def _choose(self, outcome: Outcome, results: Mapping[str, Any], validation: CrossValidation) -> Outcome:
         """Select the best candidate, refit it, and score it on the held-out samples."""
+        if callable(self.refit):
+            best = _call(self.refit, results, outcome)
+            metrics = {**outcome.metrics, "chosen_by": grid.label(self.refit)}
+            metric = "score" if "mean_test_score" in results else None
+            return self._finish(replace(outcome, metrics=metrics), best, metric, results, validation)
         metric = self._metric(validation.setup.names)
-        metrics = dict(outcome.metrics)
         names = [name.removeprefix("mean_test_") for name in results if name.startswith("mean_test_")]
         if metric == "score" and names != ["score"]:  # a callable that returns several scores
             metric = self.refit if isinstance(self.refit, str) else None
@@ -204,16 +212,28 @@ class Search:
             raise WorkloadError(f"no candidate has a score; first cause: {causes[0]}", outcome=outcome)
         # As in scikit-learn: the first among equals, and NaN last.
         best = int(results[f"rank_test_{metric}"].argmin())
-        metrics["chosen_by"] = metric
-        metrics["best_index"] = best
-        metrics["best_params"] = plain(results["params"][best])
-        metrics["best_score"] = float(scores[best])
-        metrics["best_score_std"] = float(results[f"std_test_{metric}"][best])
+        metrics = {**outcome.metrics, "chosen_by": metric}
+        return self._finish(replace(outcome, metrics=metrics), best, metric, results, validation)
+
+    def _finish(
+        self,
+        outcome: Outcome,
+        best: int,
+        metric: str | None,
+        results: Mapping[str, Any],
+        validation: CrossValidation,
+    ) -> Outcome:
+        """Refit the best candidate, and score it on the held-out samples."""
+        parameters, split = results["params"][best], validation.split
+        metrics: dict[str, Any] = {**outcome.metrics, "best_index": best, "best_params": grid.described(parameters)}
+        if metric is not None:
+            metrics["best_score"] = float(results[f"mean_test_{metric}"][best])
+            metrics["best_score_std"] = float(results[f"std_test_{metric}"][best])
         if self.refit:
-            model = self._refit(results["params"][best], validation, outcome)
+            model = self._refit(parameters, validation, outcome)
             outcome = replace(outcome, metrics=metrics, model=model)
             metrics["test_scores"] = self._test(outcome, validation.setup.scorer, split)
-        return replace(outcome, metrics=metrics, summary=summary.summarise(metrics, split))
+        return replace(outcome, metrics=metrics, summary=summary.summarise(metrics, parameters, split))
 
     def _scoring(self, inputs: Inputs) -> Any:
         """Resolve the scorers, and check that ``refit`` names one of them.
@@ -266,6 +286,24 @@ class Search:
                 "the model and the scores of all candidates are saved",
                 outcome=outcome,
             ) from error
+
+
+def _call(choose: Any, results: Mapping[str, Any], outcome: Outcome) -> int:
+    """Return the index of the candidate that the user's function chooses."""
+    name, n = grid.label(choose), len(results["params"])
+    try:
+        best = int(choose(results))
+    except Exception as error:
+        raise WorkloadError(
+            f"workload.refit={name}: {cause(error)}", "the scores of all candidates are saved", outcome=outcome
+        ) from error
+    if not 0 <= best < n:
+        raise WorkloadError(
+            f"workload.refit={name} returned {best}, and there are {count(n, 'candidate')}",
+            "it must return the index of one, from 0 on; the scores of all are saved",
+            outcome=outcome,
+        )
+    return best
 
 
 def _error_score(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hpcml.workloads.engine.task_pool import TaskPool
+from hpcml.workloads.inputs.splits import Split
 from hpcml.workloads.search import crossval
 from hpcml.workloads.search.crossval import Fold, Scored, Setup
 from hpcml.workloads.search.fits import Fit
@@ -18,8 +19,8 @@ class CrossValidation:
 
     Parameters
     ----------
-    X, y : array
-        Training samples; ``y`` may be None.
+    split : Split
+        Its training samples are fitted on.
 
     Attributes
     ----------
@@ -27,13 +28,13 @@ class CrossValidation:
         In the order in which they finished.
     """
 
-    def __init__(self, pool: TaskPool, setup: Setup, X: Any, y: Any) -> None:
-        self.setup = setup
+    def __init__(self, pool: TaskPool, setup: Setup, split: Split) -> None:
+        self.setup, self.split = setup, split
         self.finished: list[Fit] = []
         self._pool = pool
         # Never sent with each unit: unpickling an estimator and its scorers takes longer than a
         # separate task.
-        self._shared = pool.share((setup, X, y))
+        self._shared = pool.share((setup, split.X, split.y))
         self._shared.spread()
 
     def score(self, candidates: Sequence[Mapping[str, Any]], folds: Sequence[Fold]) -> list[list[Scored]]:

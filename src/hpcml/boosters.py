@@ -71,9 +71,9 @@ def needs_wrapping(model: Any, y: Any) -> bool:
 class Booster(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A booster of XGBoost, LightGBM or CatBoost with what scikit-learn's estimators can do.
 
-    It numbers classes, because XGBoost takes no others, and gives their names back. If the booster stops early, each fit
-    holds out a share of its samples to evaluate it. The booster's parameters are those of this
-    estimator too, so that grids name them as before.
+    It numbers classes, because XGBoost takes no others, and gives their names back. If the booster
+    stops early, each fit holds out a share of its samples to evaluate it. The booster's parameters
+    are those of this estimator too, so that grids name them as before.
 
     Parameters
     ----------

@@ -507,10 +507,13 @@ class TestJoblib:
         interface = "loky.ProcessPoolExecutor raises BrokenExecutor, and shutdown(kill_workers=True) stops it"
         with contract("joblib", interface, parallel.start_process):
             process = parallel.start_process(functools.partial(os.umask, 0o77), {"HPCML_CHILD": "1"})
-            assert process.submit(os.environ.get, "HPCML_CHILD").result() == "1"
+            assert process.submit(os.getenv, "HPCML_CHILD").result() == "1"
             with pytest.raises(BrokenExecutor):
                 process.submit(os._exit, 3).result()
             process.shutdown(kill_workers=True)
+
+
+# scikit-learn
 
 
 class TestSklearn:

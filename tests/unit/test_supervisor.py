@@ -14,10 +14,11 @@ from tests.unit.requests import resolved
 from tests.unit.test_jobs import Fake
 
 from hpcml.batch.schedulers.listing import JobStatus, State
+from hpcml.cluster import job_state, rotation, supervisor
 from hpcml.cluster import jobs as jobs_module
-from hpcml.cluster import rotation, supervisor
 from hpcml.cluster.batch import _nobody_came
-from hpcml.cluster.jobs import Jobs, WorkerJob
+from hpcml.cluster.job_state import WorkerJob
+from hpcml.cluster.jobs import Jobs
 from hpcml.cluster.setbacks import Setbacks
 from hpcml.cluster.supervisor import Supervisor
 from hpcml.cluster.tally import Tally
@@ -126,7 +127,7 @@ def _call(function: Callable[..., Any], *args: Any) -> None:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    for module in (jobs_module, rotation, supervisor):
+    for module in (job_state, jobs_module, rotation, supervisor):
         monkeypatch.setattr(module, "time", made)
     monkeypatch.setattr(jobs_module, "_SPACING", 0)
     return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -84,15 +84,22 @@ class JobCluster(Cluster):
     def job_summary(self) -> list[dict[str, Any]]:
         """Return one entry per worker job for the record."""
         assert self.crew is not None
-        found = self.crew.summary()
-        for entry in found:
-            prefix = f"{entry['job']}-"
-            entry["workers"] = len({name for name in self.tally.names.values() if name.startswith(prefix)})
-            for kind, counts in (("tasks", self.tally.tasks), ("redone", self.tally.redone)):
-                entry[kind] = sum(count for name, count in counts.items() if name.startswith(prefix))
-            told = [facts for facts in self.facts if facts["name"].startswith(prefix)]
-            entry["each_worker"] = told[-1] if told else None
-        return found
+        return [entry | self._work_of(entry["job"]) for entry in self.crew.summary()]
+
+    def _work_of(self, job: str) -> dict[str, Any]:
+        """Return what the workers of a job have done, and the properties that one reported."""
+        prefix = f"{job}-"
+
+        def total(counts: Mapping[str, int]) -> int:
+            return sum(count for name, count in counts.items() if name.startswith(prefix))
+
+        reported = [facts for facts in self.facts if facts["name"].startswith(prefix)]
+        return {
+            "workers": len({name for name in self.tally.names.values() if name.startswith(prefix)}),
+            "tasks": total(self.tally.tasks),
+            "redone": total(self.tally.redone),
+            "each_worker": reported[-1] if reported else None,
+        }
 
 
 @contextlib.contextmanager

@@ -1,4 +1,7 @@
-"""Submit the worker jobs of a run one by one, write each to the ledger, and poll all at once."""
+"""Submit the worker jobs of a run one by one, write each to the ledger, and poll all at once.
+
+:mod:`hpcml.cluster.job_state` has the state of one job.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hpcml import interrupt
@@ -22,6 +26,7 @@ from hpcml.batch.schedulers.listing import JobStatus, State
 from hpcml.batch.schedulers.status import Explanation, explain_exit
 from hpcml.batch.schedulers.usage import read_kill
 from hpcml.batch.schedulers.waiting import explain_comment
+from hpcml.cluster.job_state import WorkerJob, last_line
 from hpcml.files import tail, write_text
 from hpcml.runs import RunPaths
 
@@ -43,78 +48,6 @@ _SURE = 3
 # Seconds for deleted jobs to leave the queue, the interval at which they are deleted again, and the
 # limit if the head's own job is being terminated.
 _GONE, _AGAIN, _HURRY = 90, 15, 5
-
-
-@dataclass
-class WorkerJob:
-    """The state of one worker job as far as hpcml knows it; times are from ``time.monotonic``."""
-
-    name: str
-    id: str | None = None
-    state: State = State.NOT_SUBMITTED
-    submitted: float | None = None
-    running: float | None = None
-    # When its first worker registered.
-    registered: float | None = None
-    ended: float | None = None
-    end: Explanation | None = None
-    # It failed at once and still occupies its node, so that no other job is placed there.
-    broken: bool = False
-    # The last line of its output.
-    said: str = ""
-    comment: str | None = None
-    nodes: tuple[str, ...] = ()
-    deleted: bool = False
-    # Before its walltime ends: its replacement was submitted; when it began to drain; it was closed
-    # after draining.
-    renewed: bool = False
-    draining: float | None = None
-    retired: bool = False
-    # The number of consecutive listings without it.
-    unseen: int = 0
-
-    @property
-    def alive(self) -> bool:
-        return self.ended is None
-
-    @property
-    def usable(self) -> bool:
-        """Whether it has workers or may still start some."""
-        return self.alive and not self.broken
-
-    @property
-    def seconds(self) -> float:
-        """Seconds from its start to its end, or until now."""
-        return 0.0 if self.running is None else (self.ended or time.monotonic()) - self.running
-
-    def __str__(self) -> str:
-        number = self.id or "not submitted"
-        if self.end is not None:
-            return f"{number}{_on(self)}: {self.end.sentence}"
-        comment = (
-            f": {explain_comment(self.comment).sentence}" if self.comment and self.state is not State.RUNNING else ""
-        )
-        return f"{number}: {self.state}{comment}"
-
-
-def _last_line(output: str) -> str:
-    """Return the last line of a job's output, without the summary that Gadi's PBS appends."""
-    own = output.partition("\n=====")[0] if "Resource Usage on " in output else output
-    return next((line.strip() for line in reversed(own.splitlines()) if line.strip()), "")
-
-
-def _on(job: WorkerJob) -> str:
-    return f" on {', '.join(job.nodes)}" if job.nodes else ""
-
-
-def _end_of(job: WorkerJob) -> str:
-    if job.broken and job.end:
-        return job.end.sentence
-    if job.alive:
-        return "it could not be deleted" if job.deleted else job.state
-    if job.retired:
-        return "drained before its walltime ended"
-    return "deleted by hpcml" if job.deleted else job.end.sentence if job.end else job.state
 
 
 @dataclass
@@ -156,6 +89,11 @@ class Jobs:
     @property
     def alive(self) -> list[WorkerJob]:
         return [job for job in list(self.all.values()) if job.alive]
+
+    @property
+    def _ids(self) -> list[str]:
+        """Ids of all jobs that the scheduler has accepted."""
+        return [job.id for job in list(self.all.values()) if job.id is not None]
 
     def affordable(self) -> int | None:
         """Return how many more jobs ``cluster.max_cost`` pays for; None if there is no limit.
@@ -202,8 +140,7 @@ class Jobs:
             facts = {"name": self.batch_name, "scheduler": self.batch.name, "site": to_ledger(self.request.site)}
             self._ledger.note("submitting", job.name, **facts)
             try:
-                known = [str(other.id) for other in self.all.values() if other.id is not None]
-                job.id = self.batch.submit(script, self.paths.job_log(job.name), self.batch_name, known)
+                job.id = self.batch.submit(script, self.paths.job_log(job.name), self.batch_name, self._ids)
             except RefusedError as refused:
                 again = refused.refusal.action != "give up" and attempt + 1 < _TRIES
                 log.warning("worker job %s was rejected: %s", job.name, refused.message)
@@ -212,9 +149,8 @@ class Jobs:
                 self._ledger.note("refused", job.name, why=refused.message)
                 if not again or self._closed.wait(_PAUSE):
                     self._end(job, Explanation("never ran", refused.message, "; ".join(refused.hints)))
-                    if not again and not any(other.id for other in self.all.values()):
-                        self.trouble = Trouble(f"the first worker job was rejected: {refused.message}",
-                                               [*refused.hints, f"the script is {script}"])  # fmt: skip
+                    if not again:
+                        self._note_first_rejection(refused, script)
                     return
             else:
                 break
@@ -222,9 +158,15 @@ class Jobs:
         self._ledger.note("submitted", job.name, id=job.id)
         log.info("worker job %s is %s", job.name, job.id)
 
+    def _note_first_rejection(self, refused: RefusedError, script: Path) -> None:
+        """Store why no worker job can run, if the scheduler has not accepted one before."""
+        if not self._ids:
+            cause = f"the first worker job was rejected: {refused.message}"
+            self.trouble = Trouble(cause, [*refused.hints, f"the script is {script}"])
+
     def _taken_all_the_same(self, job: WorkerJob) -> bool:
         """Look for a job that the server accepted although the submission failed."""
-        known = {other.id for other in self.all.values()}
+        known = self._ids
         unknown = [number for number in self.batch.named(self.batch_name) or [] if number not in known]
         if unknown:
             job.id = unknown[0]
@@ -240,33 +182,43 @@ class Jobs:
         present : iterable of str
             Names of the jobs that have workers now.
         """
+        self._register(present)
+        for job in self.alive:
+            if job.registered is None and not job.broken:
+                self._read_failure(job)
+        submitted = {job.id: job for job in self.alive if job.id is not None}
+        if submitted:
+            self._query(submitted)
+
+    def _register(self, present: Iterable[str]) -> None:
+        """Note when the first worker of each job has registered."""
         for name in present:
             job = self.all.get(name)
             if job is not None and job.registered is None:
                 job.registered = time.monotonic()
                 job.running = job.running or job.registered
-        for job in [job for job in self.alive if job.registered is None and not job.broken]:
-            self._hear_failure(job)
-        asked = [job for job in self.alive if job.id is not None]
-        if not asked:
+
+    def _query(self, submitted: Mapping[str, WorkerJob]) -> None:
+        """Ask the scheduler about jobs, given by their ids."""
+        listing = self.batch.listing(list(submitted))
+        self._log_outage(listing.outage)
+        if listing.outage is not None:
             return
-        listing = self.batch.listing([str(job.id) for job in asked])
-        self._tell_outage(listing.outage)
-        for job in asked if listing.outage is None else []:
-            status = listing.find(str(job.id))
+        for number, job in submitted.items():
+            status = listing.find(number)
             if status is not None:
                 self._seen(job, status)
-            elif listing.answer(str(job.id)) != "no answer":
+            elif listing.answer(number) != "no answer":
                 self._missed(job)
 
-    def _tell_outage(self, outage: str | None) -> None:
+    def _log_outage(self, outage: str | None) -> None:
         if outage is not None and not self._outage:
             log.warning("the scheduler does not answer; worker jobs go on without being watched: %s", outage)
         if outage is None and self._outage:
             log.warning("the scheduler answers again")
         self._outage = outage is not None
 
-    def _hear_failure(self, job: WorkerJob) -> None:
+    def _read_failure(self, job: WorkerJob) -> None:
         """Read the exit code and output of a job that failed at once and still occupies its node.
 
         The script that :mod:`hpcml.batch.directives` renders writes them to a file.
@@ -280,7 +232,7 @@ class Jobs:
             return
         job.broken, job.nodes = True, job.nodes or (host,)
         job.running = job.running or time.monotonic()
-        job.said = _last_line("\n".join(said))
+        job.said = last_line("\n".join(said))
         job.end = explain_exit(status)
         log.warning("worker job %s has failed at once, and keeps its place", self.told(job))
 
@@ -295,24 +247,26 @@ class Jobs:
         if status.state != job.state:
             log.info("worker job %s (%s) is %s%s", job.name, job.id, status.state,
                      f": {status.comment}" if status.comment else "")  # fmt: skip
-        job.unseen = 0
-        job.state, job.comment, job.nodes = status.state, status.comment, status.nodes or job.nodes
-        if status.state is State.RUNNING and job.running is None:
-            job.running = time.monotonic()
-        if status.state.is_final and job.broken and job.end is not None:
-            self._end(job, job.end)
-        elif status.state.is_final:
-            end = explain_exit(status)
-            output = self.log_of(job)
-            job.said = _last_line(output)
-            kill = read_kill(output)
-            self._end(job, end if kill is None or job.deleted else Explanation(end.kind, kill, end.remedy))
-        elif status.comment and explain_comment(status.comment).never:
-            waiting = explain_comment(status.comment)
-            self.trouble = self.trouble or Trouble(
-                f"worker job {job.id} can never run: {waiting.sentence}",
-                [*filter(None, [waiting.remedy]), f"the scheduler's own words: {status.comment}"],
-            )
+        job.update(status)
+        if status.state.is_final:
+            self._end(job, job.end if job.broken and job.end is not None else self._explain_end(job, status))
+        elif status.comment and self.trouble is None:
+            self._note_impossible(job, status.comment)
+
+    def _explain_end(self, job: WorkerJob, status: JobStatus) -> Explanation:
+        """Return why a job has ended, by its output if PBS wrote there why it killed the job."""
+        end = explain_exit(status)
+        output = self.log_of(job)
+        job.said = last_line(output)
+        kill = read_kill(output)
+        return end if kill is None or job.deleted else Explanation(end.kind, kill, end.remedy)
+
+    def _note_impossible(self, job: WorkerJob, comment: str) -> None:
+        """Store why no worker job can run, if the scheduler says so in a comment on one."""
+        waiting = explain_comment(comment)
+        if waiting.never:
+            hints = [*filter(None, [waiting.remedy]), f"the scheduler's own words: {comment}"]
+            self.trouble = Trouble(f"worker job {job.id} can never run: {waiting.sentence}", hints)
 
     def log_of(self, job: WorkerJob) -> str:
         """Return the output of a job."""
@@ -326,7 +280,7 @@ class Jobs:
         if job.id is not None:
             self._ledger.note("ended", job.name, id=job.id, why=end.sentence)
         level = logging.INFO if job.deleted or self._closed.is_set() or end.kind == "done" else logging.WARNING
-        log.log(level, "worker job %s (%s) has ended%s: %s", job.name, job.id, _on(job), end.sentence)
+        log.log(level, "worker job %s (%s) has ended%s: %s", job.name, job.id, job.where, end.sentence)
 
     def give_up(self, job: WorkerJob, why: str) -> None:
         """Delete a job that does not work as expected."""
@@ -351,11 +305,11 @@ class Jobs:
             Ids of the jobs that are still there.
         """
         self._closed.set()
-        left = self._delete_alive()
-        # A command that has started will return or time out.
+        self._delete_alive()
+        # A command that has started will return or time out; it may have submitted a job.
         while self._in_flight:
             time.sleep(0.05)
-            left = self._delete_alive()
+        self._delete_alive()
         deadline, again = time.monotonic() + self._patience(), time.monotonic() + _AGAIN
         pause = 0.2
         while self.alive and time.monotonic() < deadline:
@@ -383,17 +337,19 @@ class Jobs:
     def _in_a_hurry(self) -> bool:
         return self.ends is not None and interrupt.hurried()
 
-    def _delete_alive(self) -> list[str]:
-        fresh = [job for job in self.alive if job.id is not None and not job.deleted]
-        for job in fresh:
+    def _delete_alive(self) -> None:
+        """Delete the jobs that are not deleted yet; end those that were never submitted."""
+        if not self._in_flight:
+            for job in self.alive:
+                if job.id is None:
+                    self._end(job, Explanation("never ran", "it was not submitted"))
+        fresh = {job.id: job for job in self.alive if job.id is not None and not job.deleted}
+        for job in fresh.values():
             job.deleted = True
-        for job in [job for job in self.alive if job.id is None and not self._in_flight]:
-            self._end(job, Explanation("never ran", "it was not submitted"))
         if self._in_a_hurry():
-            self.batch.delete([str(job.id) for job in fresh], timeout=_HURRY)
+            self.batch.delete(list(fresh), timeout=_HURRY)
         else:
-            self.batch.delete([str(job.id) for job in fresh])
-        return [str(job.id) for job in fresh]
+            self.batch.delete(list(fresh))
 
     @property
     def core_s(self) -> float:
@@ -423,7 +379,7 @@ class Jobs:
                 "id": job.id,
                 "nodes": list(job.nodes),
                 "seconds": round(job.seconds, 1),
-                "end": _end_of(job),
+                "end": job.outcome,
             }
             for job in self.all.values()
         ]

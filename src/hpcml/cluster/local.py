@@ -72,8 +72,7 @@ def local_size(spec: LocalSpec) -> Size:
     ConfigError
         If a worker would get too little memory to start, or the spill directory is not writable.
     """
-    if spec.local_directory is not None and not os.access(spec.local_directory, os.W_OK | os.X_OK):
-        raise ConfigError(f"cluster.local_directory={spec.local_directory}: not a directory that you can write to")
+    _check_spill_directory(spec)
     cores, machine = _cores(), _memory()
     usable = int(machine * WORKERS_SHARE)
     limit = parse_size(spec.memory_limit, "cluster.memory_limit") if spec.memory_limit else None
@@ -94,6 +93,11 @@ def local_size(spec: LocalSpec) -> Size:
             f"use cluster.workers={fitting} or fewer",
         )
     return Size(workers, spec.threads, memory)
+
+
+def _check_spill_directory(spec: LocalSpec) -> None:
+    if spec.local_directory is not None and not os.access(spec.local_directory, os.W_OK | os.X_OK):
+        raise ConfigError(f"cluster.local_directory={spec.local_directory}: not a directory that you can write to")
 
 
 @contextlib.contextmanager

@@ -18,7 +18,8 @@ from distributed.deploy.spec import SpecCluster
 
 from hpcml.cluster.fitness import FACTS
 from hpcml.cluster.head import JobCluster, bringer
-from hpcml.cluster.jobs import Jobs, WorkerJob
+from hpcml.cluster.job_state import WorkerJob
+from hpcml.cluster.jobs import Jobs
 from hpcml.upstream import distributed as upstream
 
 log = logging.getLogger(__name__)
@@ -77,19 +78,33 @@ class Rotation:
         self._hear_ages()
         for job in [job for job in self._jobs.alive if job.registered is not None and not job.deleted]:
             left = self._left(job)
-            # After this moment a new task would not finish.
-            last = self._margin + self._length()
-            spread = last + self._spread(job)
-            # Keep one job while there is no work, because more work may follow.
-            needed = work or self._last(job)
-            if needed and not job.renewed and left < spread + self._lead() and self._outlives(left):
+            if self._replacement_is_due(job, left, work):
                 job.renewed = self._renew(job)
-            if job.draining is None and (left < self._margin or (left < spread and self._others(job))):
-                self._drain(job)
-            elif job.draining is not None and (self._idle(job) or left < self._margin) and self._let_go(job, left):
+            if job.draining is None:
+                self._drain_in_time(job, left)
+            elif self._close_if_idle(job, left):
                 gone = True
                 self.unmanned += not (job.renewed or self.too_late)
         return gone
+
+    def _replacement_is_due(self, job: WorkerJob, left: float, work: bool) -> bool:
+        """Return whether to submit a replacement now, so that it starts before this job drains."""
+        # Keep one job while there is no work, because more work may follow.
+        if job.renewed or not (work or self._last(job)):
+            return False
+        return left < self._draining_time(job) + self._lead() and self._outlives(left)
+
+    def _drain_in_time(self, job: WorkerJob, left: float) -> None:
+        """Drain a job whose turn has come; without other workers, only just before it ends."""
+        if left < self._margin or (left < self._draining_time(job) and self._others(job)):
+            self._drain(job)
+
+    def _draining_time(self, job: WorkerJob) -> float:
+        """Return how long before the end of its walltime a job starts to drain, in seconds.
+
+        A task that starts later would not finish.
+        """
+        return self._margin + self._length() + self._spread(job)
 
     def _left(self, job: WorkerJob) -> float:
         assert job.running is not None
@@ -160,8 +175,13 @@ class Rotation:
         heard = time.monotonic() - job.draining > max(_HEARTBEAT, beat)
         return heard and not any(worker.executing for worker in self._workers(job))
 
-    def _let_go(self, job: WorkerJob, left: float) -> bool:
-        """Move the data of a job's workers and close them; their running tasks are repeated."""
+    def _close_if_idle(self, job: WorkerJob, left: float) -> bool:
+        """Close a draining job that is idle or about to end, and return whether it was closed.
+
+        The data of its workers moves to others; tasks that still run are repeated.
+        """
+        if not self._idle(job) and left >= self._margin:
+            return False
         if not self._others(job) and left > self._margin / 2:
             # No other worker can take the data yet, but one may register.
             return False

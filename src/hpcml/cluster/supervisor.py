@@ -11,7 +11,8 @@ from distributed.deploy.spec import SpecCluster
 
 from hpcml.background import looking
 from hpcml.cluster.head import JobCluster, bringer
-from hpcml.cluster.jobs import Jobs, WorkerJob
+from hpcml.cluster.job_state import WorkerJob
+from hpcml.cluster.jobs import Jobs
 from hpcml.cluster.rotation import Rotation
 from hpcml.cluster.setbacks import AT_ONCE, Setbacks
 from hpcml.units import format_walltime
@@ -93,6 +94,10 @@ class Supervisor:
         self._release()
         if self._jobs.request.idle_timeout is not None:
             self._adapt(self._jobs.request.idle_timeout, busy, waiting)
+        self._schedule_next_check()
+
+    def _schedule_next_check(self) -> None:
+        """Check again soon after a change, and ever less often without one."""
         seen = str([(job.name, job.state, job.registered is None) for job in self._jobs.all.values()])
         # A job is charged until it has left the queue.
         leaving = any(job.deleted for job in self._jobs.alive)
@@ -118,14 +123,15 @@ class Supervisor:
         lost = self._lost()
         if not lost or not any(job.registered is not None for job in self._jobs.all.values()):
             return
-        self._settled |= {job.name for job in lost}
+        names = [job.name for job in lost]
+        self._settled.update(names)
         for job in lost:
             self._owed += not job.renewed and self._pays(job)
         if self._owed and self._setbacks.repeated and any(map(_failed_at_once, lost)):
             pause = self._setbacks.wait(time.monotonic())
             log.warning("%s: the next worker job is submitted in %.0f s", self._setbacks, pause)
             log.warning("the last of them: worker job %s", self._jobs.told(lost[-1]))
-        self._dask.loop.add_callback(upstream.forget_jobs, self._dask, [job.name for job in lost])
+        self._dask.loop.add_callback(upstream.forget_jobs, self._dask, names)
 
     def _pays(self, job: WorkerJob) -> bool:
         """Count a lost job and return whether a replacement may be submitted."""
@@ -144,16 +150,14 @@ class Supervisor:
 
     def _pay_owed(self) -> None:
         """Submit pending replacements, one at a time with growing delays while jobs fail."""
-        after = [job for job in self._jobs.alive if job.usable and (job.submitted or 0.0) > self._setbacks.last]
-        if any(job.registered is not None and (job.seconds > AT_ONCE or self._fruitful(job)) for job in after):
+        after = self._submitted_after_setbacks()
+        if any(map(self._works, after)):
             self._setbacks.end()
         if not self._owed or self._setbacks.wait(time.monotonic()):
             return
-        count = self._owed
-        if self._setbacks.repeated:
-            count = 0 if after else 1
-        if not count:
+        if self._setbacks.repeated and after:
             return
+        count = 1 if self._setbacks.repeated else self._owed
         submitted = self._submit(count)
         # Replacements that cannot be submitted now, because of the budget or an error, never can
         # be.
@@ -167,6 +171,14 @@ class Supervisor:
         for job in [job for job in self._jobs.alive if job.broken and not job.deleted]:
             log.info("worker job %s (%s) stops holding its node", job.name, job.id)
             self._jobs.release(job)
+
+    def _submitted_after_setbacks(self) -> list[WorkerJob]:
+        """Return the jobs that were submitted after the last failure, and have not failed."""
+        return [job for job in self._jobs.alive if job.usable and (job.submitted or 0.0) > self._setbacks.last]
+
+    def _works(self, job: WorkerJob) -> bool:
+        """Return whether a job has proved that it does not fail at once."""
+        return job.registered is not None and (job.seconds > AT_ONCE or self._fruitful(job))
 
     def _fruitful(self, job: WorkerJob) -> bool:
         return any(count for name, count in self._cluster.tally.tasks.items() if name.startswith(f"{job.name}-"))
@@ -214,23 +226,29 @@ class Supervisor:
         Jobs are added at once and removed late, and data of an idle worker is moved before it
         closes. So jobs do not flap, and no result has to be recomputed.
         """
-        alive = [job for job in self._jobs.alive if job.usable and not job.deleted and job.draining is None]
+        alive = [job for job in self._jobs.alive if job.stays]
         slots = self._jobs.request.workers_per_job * self._jobs.request.threads
         wanted = min(self._jobs.request.jobs - self._gone, -(-waiting // slots))
         # Subtract requested jobs that Dask is about to submit.
         more = wanted - len(alive) - (self._asked - len(self._jobs.all)) - self._owed
         if more > 0 and not self._fruitless and not self._setbacks.repeated and (submitted := self._submit(more)):
             log.info("%d tasks wait: %d more worker jobs", waiting, submitted)
+        idle = self._idle_jobs(alive, busy, idle_timeout)
+        if idle and len(alive) > max(1, wanted):
+            # Close one job at a time, because its data moves to the others.
+            job = idle[0]
+            log.info("worker job %s (%s) has been idle, and goes", job.name, job.id)
+            self._rotation.dismiss(job)
+
+    def _idle_jobs(self, alive: list[WorkerJob], busy: set[str], idle_timeout: int) -> list[WorkerJob]:
+        """Note which jobs are idle, and return those that have been idle for long."""
         now = time.monotonic()
         for job in alive:
             if job.name in busy or job.registered is None:
                 self._idle.pop(job.name, None)
-            elif now - self._idle.setdefault(job.name, now) > idle_timeout and len(alive) > max(1, wanted):
-                alive.remove(job)
-                log.info("worker job %s (%s) has been idle, and goes", job.name, job.id)
-                self._rotation.dismiss(job)
-                # Close one job at a time, because its data is now on the others.
-                break
+            else:
+                self._idle.setdefault(job.name, now)
+        return [job for job in alive if now - self._idle.get(job.name, now) > idle_timeout]
 
     def _load(self) -> tuple[set[str], int]:
         """Return the names of busy jobs and the number of tasks that are running or waiting."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -225,25 +226,33 @@ async def _end_without_head(nannies: list[Any], orders: Orders, paths: RunPaths)
         If the head of starting workers is gone. If it only does not answer, it may be busy, and the
         workers wait for it.
     """
-    from distributed import Status
-
-    looks = 0
-    while True:
+    for looks in itertools.count(1):
         await asyncio.sleep(1)
-        looks += 1
-        closing = [nanny for nanny in nannies if nanny.status in {Status.closing, Status.closing_gracefully}]
-        starting = [] if looks % _STARTING else [nanny for nanny in nannies if _is_starting(nanny)]
+        closing = list(filter(_is_closing, nannies))
+        starting = [] if looks % _STARTING else list(filter(_is_starting, nannies))
         if not (closing or starting):
             continue
         gone = await asyncio.to_thread(_look, orders, paths)
         if gone is None:
             continue
-        for nanny in closing + starting if gone.is_final else closing:
-            if nanny.pid is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(nanny.pid, signal.SIGKILL)
+        _kill(closing)
         if starting and gone.is_final:
+            _kill(starting)
             raise gone
+
+
+def _kill(nannies: list[Any]) -> None:
+    """Kill the worker processes of nannies."""
+    for nanny in nannies:
+        if nanny.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(nanny.pid, signal.SIGKILL)
+
+
+def _is_closing(nanny: Any) -> bool:
+    from distributed import Status
+
+    return nanny.status in {Status.closing, Status.closing_gracefully}
 
 
 def _is_starting(nanny: Any) -> bool:

@@ -52,15 +52,17 @@ def translate(error: Exception, config: DictConfig | None) -> ConfigError:
         return _not_set(str(cause.full_key))
     if isinstance(cause, OmegaConfBaseException):
         return ConfigError(f"{cause.full_key}: {upstream.interpolation_reason(cause)}")
-    in_file = upstream.file_error(error)
-    if in_file is not None:
+    return _by_message(error)
+
+
+def _by_message(error: Exception) -> ConfigError:
+    """Return the error for one that only its message distinguishes from others of its class."""
+    if (in_file := upstream.file_error(error)) is not None:
         return _in_file(in_file)
-    there = upstream.present_key(error)
-    if there is not None:
+    if (there := upstream.present_key(error)) is not None:
         key, override = there
         return ConfigError(f"+{key}: it is there already", f"type {override or key}")
-    absent = upstream.absent_key(error)
-    if absent is not None:
+    if (absent := upstream.absent_key(error)) is not None:
         return ConfigError(f"~{absent}: there is no '{absent}' to delete", "leave that out")
     return ConfigError(" ".join(str(error).split()) or type(error).__name__)
 
@@ -116,20 +118,31 @@ def _unknown_key(key: str, typed: str | None, config: DictConfig | None) -> Conf
     if not isinstance(node, DictConfig):
         value = typed.partition("=")[2]
         return ConfigError(f"{typed}: {parent} is {node}", f"set it whole: '{parent}={{{name}: {value}}}'")
-    known = [str(name) for name in node]
     if not parent:
-        groups = [group for group in known if OmegaConf.is_dict(node[group]) and name in node[group]]
-        hint = [f"perhaps {group}.{typed}" for group in groups] or [nearest(name, [*known, "experiment"], most=5)]
-        return ConfigError(f"{typed}: there is no '{key}'", *hint)
+        return ConfigError(f"{typed}: there is no '{key}'", *_hints_at_root(name, typed, node))
     target = _target(node) if key.partition(".")[0] in OPEN_GROUPS else None
     if target is None:
-        return ConfigError(f"{typed}: there is no '{key}'", _of_another_kind(name) or nearest(name, known, most=5))
+        hint = _of_another_kind(name) or nearest(name, map(str, node), most=5)
+        return ConfigError(f"{typed}: there is no '{key}'", hint)
+    return _unknown_parameter(key, typed, node, target)
+
+
+def _hints_at_root(name: str, typed: str, root: DictConfig) -> list[str]:
+    """Return the groups that have the key, else the most similar keys."""
+    groups = [group for group in map(str, root) if OmegaConf.is_dict(root[group]) and name in root[group]]
+    if groups:
+        return [f"perhaps {group}.{typed}" for group in groups]
+    return [nearest(name, [*map(str, root), "experiment"], most=5)]
+
+
+def _unknown_parameter(key: str, typed: str, node: DictConfig, target: Any) -> ConfigError:
+    """Return the error for a key that the arguments of a class or function do not have."""
+    parent, _, name = key.rpartition(".")
     names, open_ended = targets.parameters(target)
-    steps = [step for step in known if OmegaConf.is_dict(upstream.raw_node(node, step)) and name in node[step]]
-    if steps:
-        return ConfigError(
-            f"{typed}: {parent} has no '{name}'", f"perhaps {parent}.{steps[0]}.{typed.rpartition('.')[2]}"
-        )
+    for step in map(str, node):
+        if OmegaConf.is_dict(upstream.raw_node(node, step)) and name in node[step]:
+            hint = f"perhaps {parent}.{step}.{typed.rpartition('.')[2]}"
+            return ConfigError(f"{typed}: {parent} has no '{name}'", hint)
     if name in names or open_ended:
         return ConfigError(f"{typed}: {parent} has no '{name}' yet", f"a new parameter needs a plus: +{typed}")
     return ConfigError(f"{typed}: {target.__name__}() has no '{name}'", nearest(name, names, most=5))

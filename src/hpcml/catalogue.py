@@ -114,19 +114,21 @@ def find(pattern: str) -> list[Entry]:
             f"{pattern}: keys of model are the parameters of the model's class",
             "type hpcml run --cfg job --package model to see the current ones; +model.NAME=VALUE adds one",
         )
+    known = list(_candidates(pattern))
+    for matches in (str.__eq__, fnmatch.fnmatchcase, str.__contains__):
+        found = [entry for entry in known if matches(entry.name, pattern)]
+        if found:
+            return found
+    close = nearest(pattern, (entry.name for entry in known))
+    hint = [close] if close.startswith("did you mean") else []
+    raise ConfigError(f"{pattern}: no such key", *hint, "type hpcml keys to list all")
+
+
+def _candidates(pattern: str) -> Iterator[Entry]:
     # The classes of data and workloads take seconds to import.
     closed = pattern.startswith(("cluster.", "head.", "site."))
-    known = [entry for section in (_typed() if closed else sections()) for entry in section.entries]
-    exact = [entry for entry in known if entry.name == pattern]
-    if exact:
-        return exact
-    found = [entry for entry in known if fnmatch.fnmatchcase(entry.name, pattern)]
-    found = found or [entry for entry in known if pattern in entry.name]
-    if not found:
-        close = nearest(pattern, (entry.name for entry in known))
-        hint = [close] if close.startswith("did you mean") else []
-        raise ConfigError(f"{pattern}: no such key", *hint, "type hpcml keys to list all")
-    return found
+    for section in _typed() if closed else sections():
+        yield from section.entries
 
 
 def _entries(cls: type, prefix: str, title: str) -> Iterator[Entry]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from hpcml.batch import ledger
 from hpcml.batch.schedulers import from_ledger
-from hpcml.batch.schedulers.listing import JobStatus
+from hpcml.batch.schedulers.listing import JobStatus, Listing
 from hpcml.batch.schedulers.status import DELETED, explain_exit
 from hpcml.batch.schedulers.waiting import explain_comment
 from hpcml.files import tail
@@ -44,24 +44,25 @@ def look_up(found: Sequence[RunSummary]) -> list[RunSummary]:
         if run.state not in {"SUBMITTED", "UNKNOWN"}:
             continue
         left = adopted(RunPaths(Path(run.path)))
-        if left is None:
-            known[place] = replace(run, note="it is not yet known whether the scheduler has its head job")
-        elif left.head is not None:
+        if left is None or left.head is None:
+            known[place] = _without_head(run, left)
+        else:
             known[place] = replace(run, head_job=left.head)
             asked.setdefault(json.dumps([left.scheduler, left.site]), []).append((place, left))
-        elif run.state == "SUBMITTED" and (left.head_asked or time.time() - (run.started or 0) > _MOMENT):
-            note = "its head job was never submitted: type hpcml submit again"
-            known[place] = replace(run, state="LOST", note=note)
     for pairs in asked.values():
         listing = from_ledger(pairs[0][1]).listing([str(left.head) for _, left in pairs])
         for place, left in pairs:
-            job = listing.find(str(left.head))
-            if job is not None or listing.answer(str(left.head)) != "no answer":
-                known[place] = _updated(known[place], job)
-            else:
-                note = f"the scheduler does not report its head job: {listing.outage}"
-                known[place] = replace(known[place], note=note)
+            known[place] = _updated(known[place], str(left.head), listing)
     return known
+
+
+def _without_head(run: RunSummary, left: ledger.Left | None) -> RunSummary:
+    """Return the summary of a run whose ledger has no head job."""
+    if left is None:
+        return replace(run, note="it is not yet known whether the scheduler has its head job")
+    if run.state == "SUBMITTED" and (left.head_asked or time.time() - (run.started or 0) > _MOMENT):
+        return replace(run, state="LOST", note="its head job was never submitted: type hpcml submit again")
+    return run
 
 
 def adopted(paths: RunPaths) -> ledger.Left | None:
@@ -102,14 +103,17 @@ def _is_under_way(asked: Mapping[str, Any]) -> bool:
     return bool(time.time() - asked["time"] < _MOMENT)
 
 
-def _updated(run: RunSummary, job: JobStatus | None) -> RunSummary:
-    """Return the summary of a run with the state of its head job, None if the queue does not have it."""
-    if job is not None and job.state.is_running:
+def _updated(run: RunSummary, head: str, listing: Listing) -> RunSummary:
+    """Return the summary of a run with the state of its head job."""
+    job = listing.find(head)
+    if job is None and listing.answer(head) == "no answer":
+        return replace(run, note=f"the scheduler does not report its head job: {listing.outage}")
+    if job is None or job.state.is_final:
+        return _ended(run, job)
+    if job.state.is_running:
         return replace(run, state="RUNNING")
-    if job is not None and not job.state.is_final:
-        note = explain_comment(job.comment).sentence if job.comment else str(job.state)
-        return replace(run, state="SUBMITTED", note=note)
-    return _ended(run, job)
+    note = explain_comment(job.comment).sentence if job.comment else str(job.state)
+    return replace(run, state="SUBMITTED", note=note)
 
 
 def _ended(run: RunSummary, job: JobStatus | None) -> RunSummary:

@@ -167,12 +167,7 @@ def _run(spec: RunSpec, origin: Origin, console: Console, adopted: RunPaths | No
             interrupt.closing()
             failure = _translate(error)
             log.error("run ended: %s", failure, exc_info=error)
-            ended = _record_failure(current, failure)
-            _write_record(ended, current.paths)
-            if isinstance(failure, (HpcmlError, Cancelled)):
-                failure.log = current.paths.log
-            if isinstance(failure, Cancelled) and current.cluster is not None:
-                failure.left = current.cluster.left
+            _record_failure(current, failure)
             raise failure from (None if failure is error else error)
         _write_record(ended, current.paths)
     return ended
@@ -282,9 +277,14 @@ def _workers_died(error: BaseException | None) -> bool:
     return _workers_died(error.__cause__)
 
 
-def _record_failure(current: _Run, failure: BaseException) -> Record:
+def _record_failure(current: _Run, failure: BaseException) -> None:
+    """Write the record of a failed run, and add to the error where its log and remaining jobs are."""
     end = record.end_of(failure)
-    return current.record(end.state, end.exit_code, end.text)
+    _write_record(current.record(end.state, end.exit_code, end.text), current.paths)
+    if isinstance(failure, (HpcmlError, Cancelled)):
+        failure.log = current.paths.log
+    if isinstance(failure, Cancelled) and current.cluster is not None:
+        failure.left = current.cluster.left
 
 
 def _write_record(ended: Record, paths: RunPaths) -> None:

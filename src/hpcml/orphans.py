@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hpcml import heads, runs
 from hpcml.batch import ledger
 from hpcml.batch.schedulers import from_ledger
+from hpcml.batch.schedulers.base import Scheduler
 from hpcml.record import summarise
 from hpcml.runs import RunPaths
 
@@ -56,6 +57,14 @@ def find(scratch: str | None = None, ask: bool = False) -> Iterator[Orphan]:
             yield Orphan(paths, left)
 
 
+def _unrecorded(left: ledger.Left, batch: Scheduler) -> dict[str, str]:
+    """Return jobs that the scheduler has accepted although their submission was interrupted."""
+    if not left.unanswered:
+        return {}
+    known = set(left.jobs.values())
+    return {f"found-{number}": number for number in batch.named(left.batch_name) or [] if number not in known}
+
+
 def clean(orphan: Orphan) -> list[str]:
     """Delete the jobs of a run that are left, and record the result in its ledger.
 
@@ -65,12 +74,7 @@ def clean(orphan: Orphan) -> list[str]:
         Ids of jobs that may still be queued or running.
     """
     batch, book = from_ledger(orphan.left), ledger.Ledger(orphan.paths.ledger)
-    jobs = dict(orphan.left.jobs)
-    if orphan.left.unanswered:
-        known = set(jobs.values())
-        jobs |= {
-            f"found-{number}": number for number in batch.named(orphan.left.batch_name) or [] if number not in known
-        }
+    jobs = orphan.left.jobs | _unrecorded(orphan.left, batch)
     listing = batch.listing(list(jobs.values()))
     there = {name: job for name, job in jobs.items() if (found := listing.find(job)) and not found.state.is_final}
     batch.delete(list(there.values()))

@@ -212,13 +212,17 @@ def plan(spec: RunSpec) -> Plan:
         diagnostics += error.diagnostics
     else:
         lines = {**_computing(checked), **lines}
-        n_units = checked.prepared.n_units
-        if n_units < job_plan.request.workers:
-            workers = count(job_plan.request.workers, "worker")
-            text = f"{count(n_units, 'unit')} of work can keep only {n_units} of {workers} busy"
-            remedy = "request fewer: cluster.jobs, cluster.nodes or cluster.ncpus"
-            diagnostics.append(Diagnostic(text, remedy, "one worker computes a unit", severity="warning"))
+        diagnostics += _idle_workers(checked.prepared.n_units, job_plan.request.workers)
     return Plan(lines, job_plan, diagnostics)
+
+
+def _idle_workers(n_units: int, workers: int) -> list[Diagnostic]:
+    """Return a warning if there are more workers than units of work."""
+    if n_units >= workers:
+        return []
+    text = f"{count(n_units, 'unit')} of work can keep only {n_units} of {count(workers, 'worker')} busy"
+    remedy = "request fewer: cluster.jobs, cluster.nodes or cluster.ncpus"
+    return [Diagnostic(text, remedy, "one worker computes a unit", severity="warning")]
 
 
 def _warning(text: str, job_plan: JobPlan) -> Diagnostic:

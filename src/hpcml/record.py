@@ -269,11 +269,10 @@ def summarise(paths: RunPaths) -> RunSummary:
     state = record.get("state") or _guess(manifest)
     started = manifest.get("started")
     ended = record.get("ended") or (time.time() if state == "RUNNING" else progress.get("time"))
-    choices = manifest.get("choices") or {}
     return RunSummary(
         run=paths.run_id,
         state=state,
-        what=choices.get("experiment") or " ".join(str(c) for c in choices.values() if c) or _program(manifest),
+        what=_what(manifest),
         started=started,
         wall_s=ended - started if started and ended else None,
         units_done=record.get("units_done", progress.get("done")),
@@ -296,8 +295,11 @@ def summarise(paths: RunPaths) -> RunSummary:
     )
 
 
-def _program(manifest: Mapping[str, Any]) -> str:
-    return Path((manifest.get("argv") or ["unknown"])[0]).name
+def _what(manifest: Mapping[str, Any]) -> str:
+    """Return the experiment, else the chosen options, else the program that started the run."""
+    choices = manifest.get("choices") or {}
+    chosen = choices.get("experiment") or " ".join(str(choice) for choice in choices.values() if choice)
+    return str(chosen) or Path((manifest.get("argv") or ["unknown"])[0]).name
 
 
 def _guess(manifest: Mapping[str, Any]) -> str:

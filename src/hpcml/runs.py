@@ -268,16 +268,23 @@ def find(run: str, scratch: str | None = None) -> RunPaths:
         return RunPaths(Path(run).resolve())
     places = roots(scratch)
     known = list(find_all(places))
-    looked = "searched: " + (", ".join(map(str, places)) or "nothing, since there are no runs yet")
     if run == "last" and known:
         return known[-1]
     matches = [paths for paths in known if run in paths.run_id]
     if len(matches) == 1:
         return matches[0]
     if matches:
-        raise ConfigError(f"run {run}: {len(matches)} runs match", ", ".join(p.run_id for p in matches[-5:]))
-    recent = [paths.run_id for paths in known[-5:]]
-    raise ConfigError(f"run {run}: no such run", nearest(run, recent), looked, "to search elsewhere: --scratch DIR")
+        raise ConfigError(f"run {run}: {len(matches)} runs match", ", ".join(_latest_ids(matches)))
+    raise ConfigError(
+        f"run {run}: no such run",
+        nearest(run, _latest_ids(known)),
+        "searched: " + (", ".join(map(str, places)) or "nothing, since there are no runs yet"),
+        "to search elsewhere: --scratch DIR",
+    )
+
+
+def _latest_ids(found: Sequence[RunPaths]) -> list[str]:
+    return [paths.run_id for paths in found[-5:]]
 
 
 def read_json(path: Path) -> dict[str, Any]:

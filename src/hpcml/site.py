@@ -121,6 +121,19 @@ class Storage:
     )
     always: list[str] = config_key([], "File systems that every job lists")
 
+    def check(self, name: str) -> None:
+        """Validate the separator and the placeholders.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if not self.separator:
+            raise ConfigError(f"{name}.separator is empty", "PBS sites use + or :")
+        for root, text in self.roots.items():
+            _check_template(f"{name}.roots", root, {"project"})
+            _check_template(f"{name}.roots.{root}", text, {"project"} if "{project}" in root else set())
+
     def is_name(self, name: str) -> bool:
         """Return whether a text names a file system of the site, such as gdata/ab12."""
         if not self.roots or name in self.always:
@@ -155,6 +168,17 @@ class Commands:
     submit: str | None = config_key(None, "Command that submits a job script. null: the scheduler's usual one")
     status: str | None = config_key(None, "Command that reports jobs by their ids. null: the scheduler's usual one")
     delete: str | None = config_key(None, "Command that deletes jobs by their ids. null: the scheduler's usual one")
+
+    def check(self, name: str) -> None:
+        """Reject empty commands.
+
+        Raises
+        ------
+        ConfigError
+        """
+        for key, command in vars(self).items():
+            if command is not None and not command.split():
+                raise ConfigError(f"{name}.{key} is empty", "leave it out to use the default")
 
 
 @dataclass
@@ -268,18 +292,12 @@ class Site:
     def _check_texts(self) -> None:
         if self.local_directory is not None and not re.fullmatch(r"\$\w+|/[\w./+-]*", self.local_directory):
             raise ConfigError(f"site.local_directory={self.local_directory}: must be a path, or a variable: $TMPDIR")
-        if not self.storage.separator:
-            raise ConfigError("site.storage.separator is empty", "PBS sites use + or :")
         if self.scratch is not None and not self.scratch.startswith(("/", "$")):
             raise ConfigError(f"site.scratch={self.scratch}: must be an absolute path, or start with a variable")
         _check_template("site.scratch", self.scratch or "", {"project", "user"})
-        for root, name in self.storage.roots.items():
-            _check_template("site.storage.roots", root, {"project"})
-            _check_template(f"site.storage.roots.{root}", name, {"project"} if "{project}" in root else set())
+        self.storage.check("site.storage")
         for scheduler, commands in self.commands.items():
-            for name, command in vars(commands).items():
-                if command is not None and not command.split():
-                    raise ConfigError(f"site.commands.{scheduler}.{name} is empty", "leave it out to use the default")
+            commands.check(f"site.commands.{scheduler}")
 
     def project_of(self, project: str | None) -> str | None:
         """Return the project to charge: the one requested, else that of the site's variable."""

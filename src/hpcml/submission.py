@@ -24,6 +24,7 @@ from hpcml.batch.job_plan import JobPlan, with_config_dir
 from hpcml.batch.request import Request
 from hpcml.batch.schedulers import scheduler_of, to_ledger
 from hpcml.batch.schedulers.base import Directive, RefusedError, Scheduler
+from hpcml.batch.schedulers.listing import JobStatus
 from hpcml.batch.schedulers.status import explain_exit
 from hpcml.batch.schedulers.waiting import explain_comment
 from hpcml.errors import ClusterStartError, ConfigError
@@ -201,31 +202,64 @@ def follow(submitted: Submitted, say: Callable[[str], None]) -> dict[str, Any]:
     ClusterStartError
         If the head job ends without a record.
     """
-    paths, shown, ended = submitted.paths, "", None
-    pause = _LOOK
-    while True:
-        found = runs.read_json(paths.record)
-        if found:
-            return found
-        if ended is not None and time.monotonic() > ended:
-            break
-        listing = submitted.batch.listing([submitted.job])
-        status = listing.find(submitted.job)
-        gone = status is None and listing.answer(submitted.job) != "no answer"
-        if gone or (status is not None and status.state.is_final):
-            ended, pause = ended or time.monotonic() + _RECORD, 0.5
-        elif status is not None:
-            now = f"head job {submitted.job}: {status.state}"
-            if status.comment and status.state.is_waiting:
-                now += f": {explain_comment(status.comment).sentence}"
-            if now != shown:
-                say(now)
-                shown, pause = now, _LOOK
+    paths = submitted.paths
+    head = _Head(submitted.batch, submitted.job)
+    pause, shown = _LOOK, ""
+    while not (found := runs.read_json(paths.record)):
+        if head.ended is not None and time.monotonic() > head.ended + _RECORD:
+            raise _no_record(submitted, head)
+        head.poll()
+        if head.ended is not None:
+            pause = 0.5
+        elif head.text != shown:
+            say(head.text)
+            shown, pause = head.text, _LOOK
         time.sleep(pause)
-        pause = min(15.0, pause * 1.2) if ended is None else pause
-    how = explain_exit(status).sentence if status is not None else "it has left the queue"
-    raise ClusterStartError(
-        f"head job {submitted.job} ended without a record: {how}",
+        pause = min(15.0, pause * 1.2)
+    return found
+
+
+class _Head:
+    """State of a head job that is followed.
+
+    Attributes
+    ----------
+    text : str
+        The latest state, for the user; empty before the scheduler has answered.
+    ended : float or None
+        When the job was first seen to have ended, as ``time.monotonic`` counts.
+    """
+
+    def __init__(self, batch: Scheduler, job: str) -> None:
+        self._batch, self._job = batch, job
+        self._status: JobStatus | None = None
+        self.text = ""
+        self.ended: float | None = None
+
+    def poll(self) -> None:
+        """Ask the scheduler about the job."""
+        listing = self._batch.listing([self._job])
+        self._status = status = listing.find(self._job)
+        if status is None:
+            gone = listing.answer(self._job) != "no answer"
+        else:
+            gone = status.state.is_final
+            self.text = f"head job {self._job}: {status.state}"
+            if status.comment and status.state.is_waiting:
+                self.text += f": {explain_comment(status.comment).sentence}"
+        if gone and self.ended is None:
+            self.ended = time.monotonic()
+
+    @property
+    def end(self) -> str:
+        """How the job has ended."""
+        return "it has left the queue" if self._status is None else explain_exit(self._status).sentence
+
+
+def _no_record(submitted: Submitted, head: _Head) -> ClusterStartError:
+    paths = submitted.paths
+    return ClusterStartError(
+        f"head job {submitted.job} ended without a record: {head.end}",
         *tail(paths.head_log),
         *tail(paths.job_log(ledger.HEAD)),
         f"the script is {paths.job_script(ledger.HEAD)}",

@@ -109,18 +109,23 @@ def check(node: Any, key: str) -> None:
 
 def _check_target(node: Mapping[str, Any], key: str) -> None:
     target = locate(str(node["_target_"]), f"{key}._target_")
-    names, open_ended = parameters(target)
     given = [str(name) for name in node if name not in _HYDRA_KEYS]
-    if not open_ended:
-        for name in given:
-            if name not in names:
-                raise ConfigError(f"{key}.{name}: {target.__name__}() has no '{name}'", nearest(name, names, most=5))
-    if node.get("_partial_") or node.get("_args_"):
-        return
-    for name, parameter in inspect.signature(target).parameters.items() if names else ():
-        required = parameter.default is parameter.empty and parameter.kind in (
-            parameter.POSITIONAL_OR_KEYWORD,
-            parameter.KEYWORD_ONLY,
-        )
-        if required and name not in given:
+    _check_accepted(target, given, key)
+    if not node.get("_partial_") and not node.get("_args_"):
+        _check_required(target, given, key)
+
+
+def _check_accepted(target: Any, given: list[str], key: str) -> None:
+    names, open_ended = parameters(target)
+    unknown = [name for name in given if name not in names]
+    if unknown and not open_ended:
+        name = unknown[0]
+        raise ConfigError(f"{key}.{name}: {target.__name__}() has no '{name}'", nearest(name, names, most=5))
+
+
+def _check_required(target: Any, given: list[str], key: str) -> None:
+    names, _ = parameters(target)
+    known = inspect.signature(target).parameters if names else {}
+    for name in names:
+        if known[name].default is inspect.Parameter.empty and name not in given:
             raise ConfigError(f"{key}: {target.__name__}() needs '{name}'", f"type +{key}.{name}=VALUE")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import fnmatch
 import math
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from hpcml.batch import limits, script_text
 from hpcml.batch.cost import price
 from hpcml.batch.diagnostic import Diagnostic, Severity
 from hpcml.batch.request import OWN_RULE, PBS_NOTATION, Request
 from hpcml.batch.schedulers import SCHEDULERS, current_job, scheduler_of
+from hpcml.site import HeadRules
 from hpcml.spec import MIN_WORKER_MEMORY
 from hpcml.units import count, format_size, format_walltime, pbs_size
 
@@ -140,53 +142,90 @@ def _walltime_is_plausible(request: Request) -> Iterator[Diagnostic]:
 def _storage_is_named(request: Request) -> Iterator[Diagnostic]:
     rules, site = request.site.storage, request.site
     for key, names in request.storages.items():
-        typed = f"{key}.storage={rules.separator.join(names)}"
         if rules.directive is None:
             if names:
                 yield Diagnostic(
-                    f"{typed}: jobs at {site.name} do not name their storage", f"leave {key}.storage out", site.source
+                    f"{key}.storage={rules.separator.join(names)}: jobs at {site.name} do not name their storage",
+                    f"leave {key}.storage out",
+                    site.source,
                 )
-        elif not names and not (site.project_required and request.worker.project is None):
+        elif names:
+            yield from _storage_is_complete(request, key, names)
+        elif not (site.project_required and request.worker.project is None):
             yield Diagnostic(
                 f"{key}.storage is empty: {site.name} requires -l {rules.directive}=",
                 f"leave {key}.storage out to have it derived from the paths of the run",
                 site.source,
             )
-        elif all(rules.is_name(name) for name in names) and names:
-            whole = rules.separator.join(dict.fromkeys([*names, *request.needs]))
-            for name in [name for name in request.needs if name not in names]:
-                yield Diagnostic(
-                    f"{typed}: does not include {name}, which holds {request.needs[name]}",
-                    f"use {key}.storage={whole}, or leave it out",
-                    site.source,
-                )
+
+
+def _storage_is_complete(request: Request, key: str, names: Sequence[str]) -> Iterator[Diagnostic]:
+    rules = request.site.storage
+    if not all(map(rules.is_name, names)):
+        return  # Another rule reports the names.
+    whole = rules.separator.join(dict.fromkeys([*names, *request.needs]))
+    for name, holds in request.needs.items():
+        if name not in names:
+            yield Diagnostic(
+                f"{key}.storage={rules.separator.join(names)}: does not include {name}, which holds {holds}",
+                f"use {key}.storage={whole}, or leave it out",
+                request.site.source,
+            )
+
+
+@dataclass(frozen=True)
+class _SharedLimit:
+    """A limit of a queue on all jobs of a run together.
+
+    Parameters
+    ----------
+    each, head : float
+        How much of it a node of a worker job uses, and how much the head job.
+    text : str
+        The limit, for messages, with the verb: ``runs 10 jobs at a time``.
+    """
+
+    most: int | None
+    each: float
+    head: float
+    text: str
+
+    def fitting(self, requested: int) -> int:
+        """Return how many of the requested jobs, or nodes of an allocation, fit."""
+        return requested if self.most is None or not self.each else int((self.most - self.head) / self.each)
+
+
+def _shared_limits(request: Request) -> list[_SharedLimit]:
+    job, limits = request.worker, request.worker.limits
+    head = request.head if request.head is not None and request.head.limits is limits else None
+    jobs, ncpus, mem = (1, head.ncpus, head.mem) if head else (0, 0, 0)
+    also = ", including the head job" if head else ""
+    queued, running = limits.max_queued, limits.max_running
+    return [
+        _SharedLimit(queued, 1 / job.nodes, jobs, f"allows {count(queued or 0, 'queued job')}{also}"),
+        _SharedLimit(running, 1 / job.nodes, jobs, f"runs {count(running or 0, 'job')} at a time{also}"),
+        _SharedLimit(limits.max_running_ncpus, job.ncpus, ncpus,
+                     f"runs {count(limits.max_running_ncpus or 0, 'core')} at a time"),
+        _SharedLimit(limits.max_running_ngpus, job.ngpus, 0,
+                     f"runs {count(limits.max_running_ngpus or 0, 'GPU')} at a time"),
+        _SharedLimit(limits.max_running_mem_bytes, job.mem, mem,
+                     f"runs {pbs_size(limits.max_running_mem_bytes or 0)} of memory at a time"),
+    ]  # fmt: skip
 
 
 def _worker_jobs_fit_the_queue(request: Request) -> Iterator[Diagnostic]:
-    job, limits, queue = request.worker, request.worker.limits, request.queue_of(request.worker)
-    head = request.head if request.head is not None and request.head.limits is limits else None
+    job = request.worker
     key, requested = ("nodes", job.nodes) if job.nodes > 1 else ("jobs", request.jobs)
-    also = ", including the head job" if head else ""
-    rules = [
-        # limit, amount per job, amount of the head job, verb, noun, addition
-        (limits.max_queued, 1 / job.nodes, 1, "allows", "queued job", also),
-        (limits.max_running, 1 / job.nodes, 1, "runs", "job", f" at a time{also}"),
-        (limits.max_running_ncpus, job.ncpus, head.ncpus if head else 0, "runs", "core", " at a time"),
-        (limits.max_running_ngpus, job.ngpus, 0, "runs", "GPU", " at a time"),
-        (limits.max_running_mem_bytes, job.mem, head.mem if head else 0, "runs", "", " of memory at a time"),
-    ]
-    fitting = [int((most - (own if head else 0)) / each) if most is not None and each else requested
-               for most, each, own, *_ in rules]  # fmt: skip
-    for (most, _, _, verb, noun, addition), number in zip(rules, fitting, strict=True):
-        if requested > number:
-            amount = count(most or 0, noun) if noun else pbs_size(int(most or 0))
-            yield Diagnostic(
-                f"cluster.{key}={requested}: {queue} {verb} {amount}{addition}",
-                f"use cluster.{key}={max(1, min(fitting))}",
-                request.site.source,
-                soft=True,
-            )
-            return  # The remedy respects all limits.
+    limits = _shared_limits(request)
+    exceeded = [limit for limit in limits if limit.fitting(requested) < requested]
+    if exceeded:
+        fitting = min(limit.fitting(requested) for limit in exceeded)  # The remedy respects all limits.
+        yield Diagnostic(
+            f"cluster.{key}={requested}: {request.queue_of(job)} {exceeded[0].text}",
+            f"use cluster.{key}={max(1, fitting)}",
+            request.site.source,
+            soft=True,
+        )
 
 
 # Directories that are local to each node.
@@ -242,39 +281,40 @@ def _head_may_run_here(request: Request) -> Iterator[Diagnostic]:
     rules, site = request.site.head, request.site
     if not request.here or current_job() is not None:
         return
-    host = socket.gethostname().partition(".")[0]
-    on_login = any(fnmatch.fnmatch(host, pattern) for pattern in rules.login_hosts)
+    host = _login_host(rules)
+    if host is None and scheduler_of(site, request.scheduler).is_here():
+        return
     most = rules.login_seconds
-    if most is None or (scheduler_of(site, request.scheduler).is_here() and not on_login):
+    if most is None or request.worker.walltime + rules.wait_seconds <= most:
         return
-    if request.worker.walltime + rules.wait_seconds <= most:
-        return
+    where = f", or start it in {rules.elsewhere}" if rules.elsewhere else ""
     yield Diagnostic(
-        f"head.where=here: {f'{host} is' if on_login else 'if this is'} a login node, where {site.name} kills a "
-        f"process after {format_walltime(most)}" + (f" or above {rules.login_mem}" if rules.login_mem else "")
-        + f"; the worker jobs wait in the queue and then have {format_walltime(request.worker.walltime)}",
-        "use head.where=job" + (f", or start it in {rules.elsewhere}" if rules.elsewhere else ""),
+        f"head.where=here: {f'{host} is' if host else 'if this is'} a login node, where {site.name} kills a "
+        f"process after {format_walltime(most)}{_or_above(rules.login_mem)}; the worker jobs wait in the queue and "
+        f"then have {format_walltime(request.worker.walltime)}",
+        f"use head.where=job{where}",
         site.source,
-        severity="error" if on_login else "warning",
+        severity="error" if host else "warning",
         soft=True,
     )  # fmt: skip
 
 
+def _login_host(rules: HeadRules) -> str | None:
+    """Return this host's name if it is a login node of the site, else None."""
+    host = socket.gethostname().partition(".")[0]
+    return host if any(fnmatch.fnmatch(host, pattern) for pattern in rules.login_hosts) else None
+
+
+def _or_above(memory: str | None) -> str:
+    return f" or above {memory}" if memory else ""
+
+
 def _head_job_costs_while_waiting(request: Request) -> Iterator[Diagnostic]:
-    head, worker, limits = request.head, request.worker, request.worker.limits
-    if head is None:
+    if request.head is None:
         return
     cost = price(request)
     remedy = "request only worker jobs that start soon: fewer, or smaller"
-    whole = limits.ncpus is not None and worker.ncpus == limits.ncpus
-    total = request.jobs * worker.ncpus
-    most = limits.max_walltime(total)
-    if (
-        (whole or request.jobs == 1 or request.site.dialect != "flat")
-        and total <= (limits.max_ncpus or total)
-        and limits.min_nodes <= request.jobs <= (limits.max_nodes or request.jobs)
-        and (most is None or worker.walltime <= most)
-    ):
+    if _fits_in_one_job(request):
         remedy = (
             f"the request fits in one job, in which the head does not wait for workers: cluster=allocation "
             f"cluster.nodes={request.jobs} instead of cluster.jobs"
@@ -284,6 +324,20 @@ def _head_job_costs_while_waiting(request: Request) -> Iterator[Diagnostic]:
         remedy,
         OWN_RULE,
         severity="warning",
+    )
+
+
+def _fits_in_one_job(request: Request) -> bool:
+    """Return whether an allocation with a node for each worker job respects the limits of the queue."""
+    worker, limits, nodes = request.worker, request.worker.limits, request.jobs
+    total = nodes * worker.ncpus
+    if nodes > 1 and request.site.dialect == "flat" and worker.ncpus != limits.ncpus:
+        return False  # Jobs on several nodes get whole nodes.
+    most = limits.max_walltime(total)
+    return (
+        total <= (limits.max_ncpus or total)
+        and limits.min_nodes <= nodes <= (limits.max_nodes or nodes)
+        and (most is None or worker.walltime <= most)
     )
 
 

@@ -97,7 +97,7 @@ class JobPlan:
 
     def show(self) -> dict[str, str]:
         """Return the plan as labels and texts for the screen."""
-        request, cost = self.request, self.price
+        request = self.request
         worker, head = request.worker, request.head
         found = {"site": request.site.name}
         if worker.nodes > 1 or (head is None and not request.here):
@@ -114,12 +114,16 @@ class JobPlan:
             found["head"] = "in this process"
         if request.needs or worker.storage:
             found["storage"] = request.site.storage.separator.join(worker.storage)
-        once = f"{cost.show(cost.maximum)} {'for one walltime of each job' if cost.renewing else 'at most'}"
-        of_head = f", including {cost.show(cost.head)} for the head job" if cost.head else ""
-        found["cost"] = f"{once}{of_head}; {cost.show(cost.per_hour)} per hour"
-        if cost.renewing:
+        found["cost"] = self._cost()
+        if self.price.renewing:
             found["renewals"] = self._renewals()
         return found
+
+    def _cost(self) -> str:
+        cost = self.price
+        once = f"{cost.show(cost.maximum)} {'for one walltime of each job' if cost.renewing else 'at most'}"
+        of_head = f", including {cost.show(cost.head)} for the head job" if cost.head else ""
+        return f"{once}{of_head}; {cost.show(cost.per_hour)} per hour"
 
     def _renewals(self) -> str:
         cost, most = self.price, self.request.max_cost

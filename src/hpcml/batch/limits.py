@@ -30,29 +30,29 @@ def _queue_exists(job: Job, request: Request) -> Iterator[Diagnostic]:
 
 
 def _node_has_the_cores(job: Job, request: Request) -> Iterator[Diagnostic]:
-    limits = job.limits
-    if limits.ncpus is None:
+    most = job.limits.ncpus
+    if most is None or job.ncpus <= most or _gpus_are_too_many(job):
         return
-    queue = request.queue_of(job)
-    if limits.ncpus_per_gpu and job.ngpus > limits.ngpus:
-        return  # The cores follow from the GPUs, which another rule reports.
-    if job.ncpus > limits.ncpus:
-        if job.key == "head":
-            remedy = f"use head.ncpus={request.site.head.ncpus}, or leave it out"
-        elif job.nodes > 1:
-            remedy = f"use cluster.ncpus={limits.ncpus} cluster.nodes={-(-job.total_ncpus // limits.ncpus)}"
-        else:
-            jobs = -(-max(1, request.jobs) * job.ncpus // limits.ncpus)
-            remedy = (
-                f"use cluster.ncpus={limits.ncpus} cluster.jobs={jobs}; a job on several nodes needs cluster=allocation"
-            )
-        where = "" if job.nodes > 1 else f", and a {_kind(job)} job runs on one node"
-        yield Diagnostic(
-            f"{job.key}.ncpus={job.ncpus}: a node of {queue} has {count(limits.ncpus, 'core')}{where}",
-            remedy,
-            request.site.source,
-        )
-    elif limits.whole_nodes and job.ncpus != limits.ncpus:
+    if job.key == "head":
+        remedy = f"use head.ncpus={request.site.head.ncpus}, or leave it out"
+    elif job.nodes > 1:
+        remedy = f"use cluster.ncpus={most} cluster.nodes={-(-job.total_ncpus // most)}"
+    else:
+        jobs = -(-max(1, request.jobs) * job.ncpus // most)
+        remedy = f"use cluster.ncpus={most} cluster.jobs={jobs}; a job on several nodes needs cluster=allocation"
+    where = "" if job.nodes > 1 else f", and a {_kind(job)} job runs on one node"
+    yield Diagnostic(
+        f"{job.key}.ncpus={job.ncpus}: a node of {request.queue_of(job)} has {count(most, 'core')}{where}",
+        remedy,
+        request.site.source,
+    )
+
+
+def _cores_can_be_allocated(job: Job, request: Request) -> Iterator[Diagnostic]:
+    limits, queue = job.limits, request.queue_of(job)
+    if limits.ncpus is None or job.ncpus > limits.ncpus or _gpus_are_too_many(job):
+        return  # Another rule reports the number.
+    if limits.whole_nodes and job.ncpus != limits.ncpus:
         yield Diagnostic(
             f"{job.key}.ncpus={job.ncpus}: {queue} allocates whole nodes only, of {limits.ncpus} cores",
             f"use {job.key}.ncpus={limits.ncpus}", request.site.source, soft=True,
@@ -71,27 +71,44 @@ def _node_has_the_cores(job: Job, request: Request) -> Iterator[Diagnostic]:
         )  # fmt: skip
 
 
-def _job_is_not_too_large(job: Job, request: Request) -> Iterator[Diagnostic]:
-    limits, queue = job.limits, request.queue_of(job)
+def _gpus_are_too_many(job: Job) -> bool:
+    """Return whether a job asks for more GPUs than a node has, so that its cores are too many as well."""
+    return bool(job.limits.ncpus_per_gpu) and job.ngpus > job.limits.ngpus
+
+
+def _job_has_few_enough_cores(job: Job, request: Request) -> Iterator[Diagnostic]:
+    limits = job.limits
     if limits.max_ncpus is not None and job.total_ncpus > limits.max_ncpus and job.ncpus <= (limits.ncpus or job.ncpus):
         nodes = max(1, limits.max_ncpus // max(1, job.ncpus))
         yield Diagnostic(
-            f"cluster.nodes={job.nodes}: {count(job.total_ncpus, 'core')}, and {queue} allows a job at most "
-            f"{limits.max_ncpus}",
+            f"cluster.nodes={job.nodes}: {count(job.total_ncpus, 'core')}, and {request.queue_of(job)} allows a job "
+            f"at most {limits.max_ncpus}",
             f"use cluster.nodes={nodes}", request.site.source, soft=True,
         )  # fmt: skip
-    if limits.max_nodes is not None and job.nodes > limits.max_nodes:
+
+
+def _job_has_few_enough_nodes(job: Job, request: Request) -> Iterator[Diagnostic]:
+    most = job.limits.max_nodes
+    if most is not None and job.nodes > most:
         yield Diagnostic(
-            f"cluster.nodes={job.nodes}: {queue} allows a job at most {count(limits.max_nodes, 'node')}",
-            f"use cluster.nodes={limits.max_nodes}{_others(job, request)}", request.site.source, soft=True,
+            f"cluster.nodes={job.nodes}: {request.queue_of(job)} allows a job at most {count(most, 'node')}",
+            f"use cluster.nodes={most}{_others(job, request)}", request.site.source, soft=True,
         )  # fmt: skip
-    if job.nodes < limits.min_nodes and (job.key == "cluster" or job.queue != request.worker.queue):
-        needs = f"{queue} requires at least {count(limits.min_nodes, 'node')} per job, and"
-        text = f"{needs} a {_kind(job)} job runs on one" if job.nodes == 1 else f"{needs} this one has {job.nodes}"
-        remedy = f"use cluster=allocation cluster.nodes={limits.min_nodes}{_others(job, request)}"
-        if job.key == "head":
-            remedy = "use cluster=allocation, or another head.queue"
-        yield Diagnostic(f"{job.key}.queue={job.queue}: {text}", remedy, request.site.source, soft=True)
+
+
+def _job_has_enough_nodes(job: Job, request: Request) -> Iterator[Diagnostic]:
+    least = job.limits.min_nodes
+    if job.nodes >= least or (job.key == "head" and job.queue == request.worker.queue):
+        return
+    nodes = f"a {_kind(job)} job runs on one" if job.nodes == 1 else f"this one has {job.nodes}"
+    remedy = f"use cluster=allocation cluster.nodes={least}{_others(job, request)}"
+    if job.key == "head":
+        remedy = "use cluster=allocation, or another head.queue"
+    yield Diagnostic(
+        f"{job.key}.queue={job.queue}: {request.queue_of(job)} requires at least {count(least, 'node')} per job, and "
+        f"{nodes}",
+        remedy, request.site.source, soft=True,
+    )  # fmt: skip
 
 
 def _walltime_is_allowed(job: Job, request: Request) -> Iterator[Diagnostic]:
@@ -156,28 +173,42 @@ def _node_has_the_disk(job: Job, request: Request) -> Iterator[Diagnostic]:
 
 
 def _node_has_the_gpus(job: Job, request: Request) -> Iterator[Diagnostic]:
-    limits, queue = job.limits, request.queue_of(job)
-    each = limits.ncpus_per_gpu
+    if _gpus_are_possible(job, request):
+        return
+    most = job.limits.ngpus
+    with_gpus = [name for name, queue in request.site.queues.items() if queue.ngpus]
+    if most:
+        remedy = f"use {job.key}.ngpus={most}"
+    elif with_gpus:
+        remedy = f"use {job.key}.queue={with_gpus[0]}"
+    else:
+        remedy = f"leave {job.key}.ngpus out"
+    yield Diagnostic(
+        f"{job.key}.ngpus={job.ngpus}: a node of {request.queue_of(job)} has "
+        f"{count(most, 'GPU') if most else 'no GPUs'}",
+        remedy,
+        request.site.source,
+    )
+
+
+def _gpus_are_possible(job: Job, request: Request) -> bool:
     known = bool(request.site.queues) and not request.site.open_ended
-    if job.ngpus < 0 or (job.ngpus > limits.ngpus and known):
-        with_gpus = [name for name, other in request.site.queues.items() if other.ngpus]
-        remedy = f"use {job.key}.ngpus={limits.ngpus}" if limits.ngpus else (
-            f"use {job.key}.queue={with_gpus[0]}" if with_gpus else f"leave {job.key}.ngpus out"
-        )  # fmt: skip
-        yield Diagnostic(
-            f"{job.key}.ngpus={job.ngpus}: a node of {queue} has "
-            f"{count(limits.ngpus, 'GPU') if limits.ngpus else 'no GPUs'}",
-            remedy,
-            request.site.source,
-        )
-    elif each is not None and job.ncpus != each * job.ngpus:
-        ngpus = min(limits.ngpus, max(1, job.ngpus or round(job.ncpus / each)))
-        yield Diagnostic(
-            f"{job.key}.ncpus={job.ncpus}: {queue} requires {count(each, 'core')} per GPU, and ngpus={job.ngpus}",
-            f"use cluster.ngpus={ngpus} cluster.ncpus={each * ngpus}" if job.key == "cluster"
-            else f"use head.ncpus={each}, or another head.queue",
-            request.site.source, soft=True,
-        )  # fmt: skip
+    return job.ngpus >= 0 and (job.ngpus <= job.limits.ngpus or not known)
+
+
+def _cores_match_the_gpus(job: Job, request: Request) -> Iterator[Diagnostic]:
+    limits = job.limits
+    each = limits.ncpus_per_gpu
+    if each is None or job.ncpus == each * job.ngpus or not _gpus_are_possible(job, request):
+        return
+    ngpus = min(limits.ngpus, max(1, job.ngpus or round(job.ncpus / each)))
+    yield Diagnostic(
+        f"{job.key}.ncpus={job.ncpus}: {request.queue_of(job)} requires {count(each, 'core')} per GPU, and "
+        f"ngpus={job.ngpus}",
+        f"use cluster.ngpus={ngpus} cluster.ncpus={each * ngpus}" if job.key == "cluster"
+        else f"use head.ncpus={each}, or another head.queue",
+        request.site.source, soft=True,
+    )  # fmt: skip
 
 
 def _takes(queue: Queue, job: Job) -> bool:
@@ -204,10 +235,14 @@ def _others(job: Job, request: Request) -> str:
 RULES = (
     _queue_exists,
     _node_has_the_cores,
-    _job_is_not_too_large,
+    _cores_can_be_allocated,
+    _job_has_few_enough_cores,
+    _job_has_few_enough_nodes,
+    _job_has_enough_nodes,
     _walltime_is_allowed,
     _sizes_have_units,
     _node_has_the_memory,
     _node_has_the_disk,
     _node_has_the_gpus,
+    _cores_match_the_gpus,
 )

@@ -13,7 +13,7 @@ from hpcml.batch.request import OWN_RULE, PBS_NOTATION, Environment, Job, Places
 from hpcml.batch.schedulers import SCHEDULERS, check_names
 from hpcml.keys import violations
 from hpcml.site import Queue, Site
-from hpcml.spec import MIN_WORKER_MEMORY, AllocationSpec, BatchSpec, HeadSpec, JobsSpec
+from hpcml.spec import MIN_WORKER_MEMORY, AllocationSpec, BatchSpec, EnvironmentSpec, HeadSpec, JobsSpec
 from hpcml.units import parse_size, parse_walltime
 
 Spec = TypeVar("Spec", BatchSpec, HeadSpec)
@@ -47,8 +47,7 @@ def resolve(
     needed = not inside and (not here or in_job())
     head_job = resolution.head_job(head, worker) if needed else None
     reserved = NANNY + (site.head.mem_bytes if inside else 0)
-    spec, environment = resolution.spec, spec.environment
-    venv = _path(environment.venv)
+    spec = resolution.spec
     request = Request(
         site=site,
         scheduler=resolution.scheduler,
@@ -62,24 +61,29 @@ def resolve(
         memory_limit=max(0, int(worker.mem * (1 - HEADROOM)) - reserved) // workers,
         least_mem=math.ceil((reserved + workers * MIN_WORKER_MEMORY) / (1 - HEADROOM)),
         local_directory=site.local_directory,
-        environment=Environment(
-            _path(environment.script or os.environ.get("HPCML_ENV")),
-            tuple(environment.modules),
-            venv,
-            dict(environment.variables),
-            f"{venv}/bin/python" if venv else places.python,
-        ),
+        environment=_environment(spec.environment, places),
         places=places,
         needs=resolution.needs,
         strict=spec.strict,
         min_workers=workers if spec.min_workers is None else spec.min_workers,
         start_timeout=spec.start_timeout,
-        max_restarts=2 * (getattr(spec, "jobs", 1) * worker.nodes) if spec.max_restarts is None else spec.max_restarts,
-        idle_timeout=resolution.idle_timeout(spec) if isinstance(spec, JobsSpec) and spec.adaptive else None,
+        max_restarts=resolution.max_restarts(worker),
+        idle_timeout=resolution.idle_timeout(),
         max_cost=spec.max_cost,
         encrypted=spec.security == "tls",
     )
     return request, resolution.diagnostics
+
+
+def _environment(spec: EnvironmentSpec, places: Places) -> Environment:
+    venv = _path(spec.venv)
+    return Environment(
+        script=_path(spec.script or os.environ.get("HPCML_ENV")),
+        modules=tuple(spec.modules),
+        venv=venv,
+        variables=dict(spec.variables),
+        python=f"{venv}/bin/python" if venv else places.python,
+    )
 
 
 def _path(text: str | None) -> str | None:
@@ -137,8 +141,14 @@ class _Resolution:
     def _ask(self, key: str, why: str) -> None:
         self.diagnostics.append(Diagnostic(f"cluster.{key} is not set, and {why}", f"type cluster.{key}=...", OWN_RULE))
 
-    def idle_timeout(self, spec: JobsSpec) -> int:
-        return parse_walltime(spec.idle_timeout)
+    def max_restarts(self, worker: Job) -> int:
+        if self.spec.max_restarts is not None:
+            return self.spec.max_restarts
+        return 2 * getattr(self.spec, "jobs", 1) * worker.nodes
+
+    def idle_timeout(self) -> int | None:
+        spec = self.spec
+        return parse_walltime(spec.idle_timeout) if isinstance(spec, JobsSpec) and spec.adaptive else None
 
     def worker_job(self) -> Job:
         spec = self.spec
@@ -196,18 +206,30 @@ class _Resolution:
     def _cores(self, limits: Queue) -> tuple[int, int]:
         """Compute GPUs and cores; on GPU queues each follows from the other."""
         spec = self.spec
-        ncpus, each = spec.ncpus, limits.ncpus_per_gpu
-        if self.site.dialect == "flat" and getattr(spec, "nodes", 1) > 1 and ncpus is None and spec.ngpus is None:
+        several = self.site.dialect == "flat" and getattr(spec, "nodes", 1) > 1
+        if several and spec.ncpus is None and spec.ngpus is None:
             return limits.ngpus, limits.ncpus or 1  # A job on several nodes gets whole nodes.
-        if each is not None:
-            ngpus = spec.ngpus if spec.ngpus is not None else min(limits.ngpus, max(1, (ncpus or each) // each))
-            return ngpus, ncpus or max(1, ngpus) * each
+        if limits.ncpus_per_gpu is not None:
+            return self._gpus_and_cores(limits.ngpus, limits.ncpus_per_gpu)
+        return spec.ngpus or 0, self._cores_alone(limits)
+
+    def _gpus_and_cores(self, most: int, each: int) -> tuple[int, int]:
+        """Compute GPUs and cores on a queue with this many GPUs in a node and cores for each."""
+        ncpus, ngpus = self.spec.ncpus, self.spec.ngpus
+        if ngpus is None:
+            ngpus = min(most, max(1, (ncpus or each) // each))
+        return ngpus, ncpus or max(1, ngpus) * each
+
+    def _cores_alone(self, limits: Queue) -> int:
+        """Compute the cores: as given, else as the workers need, else those of a node."""
+        spec = self.spec
+        ncpus = spec.ncpus
         if ncpus is None and spec.workers_per_job is not None and not limits.whole_nodes:
             ncpus = spec.workers_per_job * (spec.threads or 1)
         ncpus = ncpus or limits.ncpus
         if ncpus is None:
             self._ask("ncpus", f"the number of cores of a node of {self.site.name} is unknown")
-        return spec.ngpus or 0, ncpus or 1
+        return ncpus or 1
 
     def _mem(self, limits: Queue, ncpus: int) -> int:
         """Compute a job's share of a node's memory, in whole GB unless it is small."""
@@ -260,27 +282,15 @@ class _Resolution:
         return worker.queue if longest(worker.queue) > longest(usual) else usual
 
     def head_job(self, head: HeadSpec, worker: Job) -> Job:
-        rules = self.site.head
         head = self._checked(head, "head.")
-        wanted = worker.walltime + rules.wait_seconds
+        wanted = worker.walltime + self.site.head.wait_seconds
         queue = head.queue or self._head_queue(worker, wanted)
         limits = self._limits(queue)
-        each = limits.ncpus_per_gpu
-        if limits.whole_nodes or each:
-            share = each or limits.ncpus or rules.ncpus
+        ncpus = head.ncpus if head.ncpus is not None else self._head_cores(limits)
+        if head.walltime is None:
+            walltime = min(wanted, limits.max_walltime(ncpus) or wanted)
         else:
-            share = -(-rules.ncpus // limits.ncpus_multiple) * limits.ncpus_multiple
-        ncpus = head.ncpus if head.ncpus is not None else min(share, limits.ncpus or share)
-        node = limits.mem_bytes
-        mem = _whole_kb(head.mem) or rules.mem_bytes
-        if head.mem is None and node is not None:
-            mem = node if limits.whole_nodes else min(mem, node)
-        walltime = min(wanted, limits.max_walltime(ncpus) or wanted)
-        if head.walltime is not None:
             walltime = parse_walltime(head.walltime)
-        jobfs = _whole_kb(head.jobfs)
-        if jobfs is None and limits.jobfs:
-            jobfs = rules.jobfs_bytes
         return Job(
             key="head",
             name=f"{self.spec.name}-head",
@@ -289,10 +299,29 @@ class _Resolution:
             project=worker.project,
             nodes=1,
             ncpus=ncpus,
-            mem=mem,
+            mem=_whole_kb(head.mem) or self._head_mem(limits),
             walltime=walltime,
-            jobfs=jobfs,
-            ngpus=1 if each else 0,
+            jobfs=self._head_jobfs(limits) if head.jobfs is None else _whole_kb(head.jobfs),
+            ngpus=1 if limits.ncpus_per_gpu else 0,
             storage=worker.storage if head.storage is None else self._storage(head.storage),
             extra=worker.extra,
         )
+
+    def _head_cores(self, limits: Queue) -> int:
+        """Compute the cores that the queue allocates for the head: of a GPU, a node, or a multiple."""
+        rules = self.site.head
+        if limits.whole_nodes or limits.ncpus_per_gpu:
+            share = limits.ncpus_per_gpu or limits.ncpus or rules.ncpus
+        else:
+            share = -(-rules.ncpus // limits.ncpus_multiple) * limits.ncpus_multiple
+        return min(share, limits.ncpus or share)
+
+    def _head_mem(self, limits: Queue) -> int:
+        """Compute the memory of the head: that of the node, if it is allocated whole or too small."""
+        usual, node = self.site.head.mem_bytes, limits.mem_bytes
+        if node is None:
+            return usual
+        return node if limits.whole_nodes else min(usual, node)
+
+    def _head_jobfs(self, limits: Queue) -> int | None:
+        return self.site.head.jobfs_bytes if limits.jobfs else None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hpcml.batch.diagnostic import Diagnostic
 from hpcml.batch.request import OWN_RULE, Request
 from hpcml.batch.schedulers import SCHEDULERS
 from hpcml.batch.schedulers.base import directive_names
+from hpcml.site import Storage
 from hpcml.spec import THREAD_VARIABLES
 
 # Characters allowed in directives. PBS and Slurm allow more, but their parsers disagree about them.
@@ -53,25 +54,32 @@ def _storage_is_plain(request: Request) -> Iterator[Diagnostic]:
     for key, names in request.storages.items():
         wrong = [name for name in names if not _STORAGE.fullmatch(name) or not rules.is_name(name)]
         if wrong:
-            parts = [part for name in names for part in re.split(r"[\s,:+]+", name.rstrip("/")) if part]
-            meant = [sorted(rules.names(f"/{part.lstrip('/')}"))[0] if rules.names(f"/{part.lstrip('/')}") else part
-                     for part in parts]  # fmt: skip
-            right = rules.separator.join(dict.fromkeys(name for name in meant if rules.is_name(name)))
+            right = _meant_storage(names, rules)
             yield Diagnostic(
                 f"{key}.storage={rules.separator.join(names)!r}: {wrong[0]!r} is not a file system of "
                 f"{request.site.name}",
-                f"use {key}.storage={right}" if right and _STORAGE.fullmatch(right.replace(rules.separator, "/")) else
+                f"use {key}.storage={right}" if right else
                 f"write {' or '.join(sorted(set(rules.roots.values())))}, separated by {rules.separator}",
                 request.site.source,
             )  # fmt: skip
 
 
-def _environment_is_plain(request: Request) -> Iterator[Diagnostic]:
-    environment = request.environment
-    for name in environment.modules:
+def _meant_storage(names: Sequence[str], rules: Storage) -> str | None:
+    """Return the file systems meant by paths, or by names with another separator; None if none is known."""
+    parts = [part for name in names for part in re.split(r"[\s,:+]+", name.rstrip("/")) if part]
+    meant = [min(rules.names(f"/{part.lstrip('/')}"), default=part) for part in parts]
+    right = rules.separator.join(dict.fromkeys(filter(rules.is_name, meant)))
+    return right if _STORAGE.fullmatch(right.replace(rules.separator, "/")) else None
+
+
+def _modules_are_plain(request: Request) -> Iterator[Diagnostic]:
+    for name in request.environment.modules:
         if not _MODULE.fullmatch(name):
             yield _bad_text("cluster.environment.modules", name, "put other shell commands into env.sh")
-    for name, value in environment.variables.items():
+
+
+def _variables_are_plain(request: Request) -> Iterator[Diagnostic]:
+    for name, value in request.environment.variables.items():
         if not _VARIABLE.fullmatch(name):
             yield _bad_text("cluster.environment.variables", name)
         if name in THREAD_VARIABLES:
@@ -82,7 +90,10 @@ def _environment_is_plain(request: Request) -> Iterator[Diagnostic]:
             )
         if not value.isprintable():
             yield _bad_text(f"cluster.environment.variables.{name}", value)
-    paths = {"venv": environment.venv, "script": environment.script}
+
+
+def _environment_is_absolute(request: Request) -> Iterator[Diagnostic]:
+    paths = {"venv": request.environment.venv, "script": request.environment.script}
     for key, path in paths.items():
         if path is not None and not (path.startswith("/") and path.isprintable()):
             yield Diagnostic(
@@ -158,6 +169,6 @@ def _site_is_plain(request: Request) -> Iterator[Diagnostic]:
 
 RULES = (
     _site_is_plain,
-    _project_is_plain, _queue_is_plain, _name_is_plain, _storage_is_plain, _environment_is_plain, _paths_are_plain,
-    _extra_directives_are_valid,
+    _project_is_plain, _queue_is_plain, _name_is_plain, _storage_is_plain, _modules_are_plain, _variables_are_plain,
+    _environment_is_absolute, _paths_are_plain, _extra_directives_are_valid,
 )  # fmt: skip

@@ -233,24 +233,30 @@ class Scheduler(abc.ABC):
         RefusedError
             If the job was rejected, or, with ``retry``, if its id is unknown.
         """
-        lines = output_lines(answer.stdout)
         if answer.code != 0:
             raise _refused(answer, command)
-        matches = [re.fullmatch(self.id_form, line) for line in lines]
-        found = [match[match.lastindex or 0] for match in matches if match]
+        lines = output_lines(answer.stdout)
+        found = [match[match.lastindex or 0] for line in lines if (match := re.fullmatch(self.id_form, line))]
         if len(lines) == 1 and found:
             return found[0]
-        for attempt in range(_LOOKS):
-            named = [number for number in self.named(name) or [] if not any(same_job(number, one) for one in known)]
-            if named:
-                return max(named, key=_number)
-            if attempt + 1 < _LOOKS:
-                time.sleep(_LOOK)  # A routing queue may hide a new job for a moment.
+        number = self._newest(name, known)
+        if number is not None:
+            return number
         if len(found) == 1:
             return found[0]
         words = printable(" ".join([*lines, *output_lines(answer.stderr)])) or "nothing"
         refusal = Refusal(f"the command printed {words!r}, and the scheduler has no job named {name}", "", "retry")
         raise RefusedError(refusal, shlex.join(command))
+
+    def _newest(self, name: str, known: Collection[str]) -> str | None:
+        """Return the id of the latest job with a name; None if there are only known ones."""
+        for attempt in range(_LOOKS):
+            if attempt:
+                time.sleep(_LOOK)  # A routing queue may hide a new job for a moment.
+            new = [number for number in self.named(name) or [] if not any(same_job(number, one) for one in known)]
+            if new:
+                return max(new, key=_number)
+        return None
 
 
 def _number(job_id: str) -> int:
@@ -297,8 +303,11 @@ def directive_names(text: str) -> list[str]:
         return []
     if first.startswith("--"):
         return [first.partition("=")[0]]
-    value = " ".join([first[2:], *rest]).strip()
-    if first[:2] in {"-l", "-W"}:  # PBS ignores case here.
-        names = [part.partition("=")[0].lower() for part in value.split(",")]
-        return [f"{first[:2]} {name}" for name in names] if all(names) else []
-    return [first[:2]]
+    flag, value = first[:2], " ".join([first[2:], *rest]).strip()
+    return [f"{flag} {name}" for name in _resources(value)] if flag in {"-l", "-W"} else [flag]
+
+
+def _resources(value: str) -> list[str]:
+    """Return the names in ``name=value,name=value``; empty if one lacks its name."""
+    names = [part.partition("=")[0].lower() for part in value.split(",")]  # PBS ignores case here.
+    return names if all(names) else []

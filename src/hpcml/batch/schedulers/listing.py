@@ -219,8 +219,7 @@ def read_nodes(stdout: bytes, stderr: bytes, code: int) -> Nodes:
 def _listing(jobs: Any, stdout: bytes, stderr: bytes, code: int) -> Listing:
     """Build a listing from jobs and their attributes, or from None if the output is invalid."""
     lines = _lines(stderr)
-    unknown = [match[1] for match in map(_UNKNOWN.fullmatch, lines) if match]
-    finished = [match[1] for match in map(_FINISHED.fullmatch, lines) if match]
+    unknown, finished = _ids_in(_UNKNOWN, lines), _ids_in(_FINISHED, lines)
     explained = code == 0 or (code in (UNKNOWN_JOB, FINISHED_JOB) and 0 < len(lines) == len(unknown) + len(finished))
     readable = isinstance(jobs, dict) and all(isinstance(entry, dict) for entry in jobs.values())
     return Listing(
@@ -229,6 +228,10 @@ def _listing(jobs: Any, stdout: bytes, stderr: bytes, code: int) -> Listing:
         frozenset(finished),
         None if explained and readable else _failure("qstat", stdout, lines, code),
     )
+
+
+def _ids_in(form: re.Pattern[str], lines: list[str]) -> list[str]:
+    return [match[1] for match in map(form.fullmatch, lines) if match]
 
 
 def _failure(command: str, stdout: bytes, lines: list[str], code: int) -> str:
@@ -258,31 +261,52 @@ def _load(stdout: bytes) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) and answer.keys() & _HEADER else None
 
 
+class _TextParser:
+    """Parse the text of ``qstat -f`` line by line.
+
+    PBS indents by four spaces and continues lines with a tab; Slurm's wrapper indents by a tab and
+    does not continue lines.
+    """
+
+    _JOB = re.compile(r"Job Id:([ \t])\s*(\S+)\s*")
+    _ATTRIBUTE = re.compile(r"([A-Za-z][\w.-]*) = ?(.*)")
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, dict[str, str]] = {}
+        self._job: dict[str, str] | None = None
+        self._indent = ""
+        # The attribute that the next line may continue.
+        self._key: str | None = None
+
+    def feed(self, line: str) -> bool:
+        """Parse a line, and return whether it belongs to a job or is blank."""
+        if match := self._JOB.fullmatch(line):
+            self._indent, self._key = ("    " if match[1] == " " else "\t"), None
+            self._job = self.jobs.setdefault(match[2], {})
+        elif self._job is None:
+            return not line.strip()
+        elif line.startswith(self._indent) and (match := self._ATTRIBUTE.match(line, len(self._indent))):
+            self._add(self._job, match[1], match[2])
+        elif line.startswith("\t") and self._key is not None:
+            self._job[self._key] += line[1:]
+        return True
+
+    def _add(self, job: dict[str, str], key: str, value: str) -> None:
+        # The value of a variable may look like an attribute, so only the first of a name counts.
+        self._key = None if key in job else key
+        if self._indent == "\t" and (key, value) == ("job_state", "U"):
+            value = "C"  # The wrapper prints U for other final states, such as out of memory.
+        job.setdefault(key, value)
+
+
 def _load_text(text: str) -> dict[str, dict[str, Any]] | None:
     """Parse the text of ``qstat -f`` to the structure of the JSON; None if incomplete."""
-    jobs: dict[str, dict[str, Any]] = {}
-    indent, key, job = "", None, None
-    for line in text.split("\n"):
-        if match := re.fullmatch(r"Job Id:([ \t])\s*(\S+)\s*", line):
-            # PBS indents by four spaces and continues lines with a tab; the wrapper indents by a
-            # tab and does not continue lines.
-            indent, key, job = ("    " if match[1] == " " else "\t"), None, jobs.setdefault(match[2], {})
-        elif job is None:
-            if line.strip():
-                return None
-        elif line.startswith(indent) and (match := re.match(r"([A-Za-z][\w.-]*) = ?(.*)", line[len(indent) :])):
-            # The value of a variable may look like an attribute, so only the first of a name
-            # counts.
-            key = None if match[1] in job else match[1]
-            value = match[2]
-            if indent == "\t" and (match[1], value) == ("job_state", "U"):
-                value = "C"  # The wrapper prints U for other final states, such as out of memory.
-            job.setdefault(match[1], value)
-        elif line.startswith("\t") and key is not None:
-            job[key] += line[1:]
-    if not all("job_state" in job for job in jobs.values()):
+    parser = _TextParser()
+    if not all(map(parser.feed, text.split("\n"))):
         return None
-    return {job_id: _nested(job) for job_id, job in jobs.items()}
+    if not all("job_state" in job for job in parser.jobs.values()):
+        return None
+    return {job_id: _nested(job) for job_id, job in parser.jobs.items()}
 
 
 def _nested(attributes: Mapping[str, str]) -> dict[str, Any]:

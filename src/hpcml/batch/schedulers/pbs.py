@@ -63,19 +63,7 @@ class Pbs(Scheduler):
             found.append(("-q", job.queue))
         if job.project is not None and site.project is not None:
             found.append((site.project, job.project))
-        if site.dialect == "flat":
-            found += [("-l", f"{name}={value}") for name, value in _totals(job).items()]
-        else:
-            found.append(
-                ("-l", f"select={job.nodes}:" + ":".join(f"{key}={value}" for key, value in _chunk(job).items()))
-            )
-        found.append(("-l", f"walltime={format_walltime(job.walltime)}"))
-        if (
-            job.nodes > 1
-            and site.dialect != "flat"
-            and not any("place=" in text for text in (*site.directives, *job.extra))
-        ):
-            found.append(("-l", "place=scatter"))  # PBS may otherwise put all chunks on one node.
+        found += [("-l", text) for text in _resources(job, site)]
         if job.storage and not wrapper:
             found.append(("-l", f"{site.storage.directive}={site.storage.separator.join(job.storage)}"))
         # A restarted worker job would look for a head that has gone, and a restarted head would
@@ -154,22 +142,25 @@ class Pbs(Scheduler):
         return [str(_pbsdsh()), "-n", str(line), "--"]
 
 
-def _totals(job: Job) -> dict[str, str]:
-    """Return resources for the whole job, as on Gadi, where PBS divides them among the nodes."""
-    found = {"ncpus": str(job.total_ncpus), "mem": pbs_size(job.nodes * job.mem)}
-    if job.ngpus:
-        found["ngpus"] = str(job.nodes * job.ngpus)
-    if job.jobfs:
-        found["jobfs"] = pbs_size(job.nodes * job.jobfs)
+def _resources(job: Job, site: Site) -> list[str]:
+    """Return the values of ``-l``: amounts, walltime and placement of a job."""
+    walltime = f"walltime={format_walltime(job.walltime)}"
+    if site.dialect == "flat":  # As on Gadi, amounts are for the whole job, and PBS divides them among the nodes.
+        return [*_amounts(job, job.nodes), walltime]
+    found = [f"select={job.nodes}:{':'.join(_amounts(job, 1))}", walltime]
+    placed = any("place=" in text for text in (*site.directives, *job.extra))
+    if job.nodes > 1 and not placed:
+        found.append("place=scatter")  # PBS may otherwise put all chunks on one node.
     return found
 
 
-def _chunk(job: Job) -> dict[str, str]:
-    found = {"ncpus": str(job.ncpus), "mem": pbs_size(job.mem)}
+def _amounts(job: Job, nodes: int) -> list[str]:
+    """Return the resources of a number of nodes of a job."""
+    found = [f"ncpus={nodes * job.ncpus}", f"mem={pbs_size(nodes * job.mem)}"]
     if job.ngpus:
-        found["ngpus"] = str(job.ngpus)
+        found.append(f"ngpus={nodes * job.ngpus}")
     if job.jobfs:
-        found["jobfs"] = pbs_size(job.jobfs)
+        found.append(f"jobfs={pbs_size(nodes * job.jobfs)}")
     return found
 
 

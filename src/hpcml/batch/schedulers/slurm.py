@@ -27,6 +27,10 @@ _STATES: dict[str, State] = {
 }  # fmt: skip
 
 
+# squeue's fields, as _status() reads them: id, state, reason, partition, nodes, limit, start, name
+_FIELDS = "%i|%T|%r|%P|%N|%l|%S|%j"
+
+
 class Slurm(Scheduler):
     """Slurm's native commands."""
 
@@ -84,24 +88,14 @@ class Slurm(Scheduler):
 
     def listing(self, ids: Sequence[str]) -> Listing:
         """Query the status of several jobs; Slurm forgets finished jobs after MinJobAge."""
-        fields = "%i|%T|%r|%P|%N|%l|%S|%j"
-        answer = run(["squeue", "--noheader", "--states=all", f"--format={fields}", f"--jobs={','.join(ids)}"])
+        answer = run(["squeue", "--noheader", "--states=all", f"--format={_FIELDS}", f"--jobs={','.join(ids)}"])
         if answer.code != 0:
             text = answer.stderr.decode(errors="replace")
             if "Invalid job id specified" in text:  # printed for a single forgotten job
                 return Listing(unknown=frozenset(ids))
             return Listing(outage=" ".join(text.split()) or f"squeue ended with exit code {answer.code}")
-        jobs = {}
-        for line in output_lines(answer.stdout):
-            number, state, reason, partition, nodes, limit, began, name = line.split("|", 7)
-            days, _, clock = limit.rpartition("-")  # 1-02:00:00
-            walltime = (as_seconds(clock) or 0) + 86400 * (as_integer(days) or 0)
-            status = JobStatus(number, name, _STATES.get(state, State.UNKNOWN), partition,
-                               comment=None if reason == "None" else reason,
-                               resources={"walltime": str(walltime)} if walltime else {},
-                               started=as_time(began, "%Y-%m-%dT%H:%M:%S"),
-                               nodes=(nodes,) if nodes else ())  # fmt: skip
-            jobs[number] = slurm_end(status) if status.state.is_final else status
+        listed = map(_status, output_lines(answer.stdout))
+        jobs = {job.id: slurm_end(job) if job.state.is_final else job for job in listed}
         return Listing(jobs, unknown=frozenset(ids) - set(jobs))
 
     def delete(self, ids: Sequence[str], timeout: float = TIMEOUT) -> None:
@@ -126,6 +120,23 @@ class Slurm(Scheduler):
         """Return the srun command that runs a command on a node beside the job's script."""
         where = [f"--nodelist={host}", "--nodes=1", "--ntasks=1", f"--cpus-per-task={ncpus}"]
         return ["srun", "--overlap", *where]
+
+
+def _status(line: str) -> JobStatus:
+    """Parse a line of squeue."""
+    number, state, reason, partition, nodes, limit, began, name = line.split("|", 7)
+    days, _, clock = limit.rpartition("-")  # 1-02:00:00
+    walltime = (as_seconds(clock) or 0) + 86400 * (as_integer(days) or 0)
+    return JobStatus(
+        number,
+        name,
+        _STATES.get(state, State.UNKNOWN),
+        partition,
+        comment=None if reason == "None" else reason,
+        resources={"walltime": str(walltime)} if walltime else {},
+        started=as_time(began, "%Y-%m-%dT%H:%M:%S"),
+        nodes=(nodes,) if nodes else (),
+    )
 
 
 def slurm_end(job: JobStatus) -> JobStatus:

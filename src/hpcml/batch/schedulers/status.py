@@ -119,8 +119,6 @@ def _explain(job: JobStatus) -> Explanation:
         return Explanation("moved", "the job was moved to another server", "query it on that server")
     if job.state not in {State.FINISHED, State.UNKNOWN}:
         return Explanation("not ended", f"the job is {job.state}")
-    if code is None and job.state is State.UNKNOWN:
-        return Explanation("unknown", "the scheduler does not report the state of the job")
     if code is None:
         return _without_code(job)
     limit = _exceeded(job, code)
@@ -134,13 +132,10 @@ def _explain(job: JobStatus) -> Explanation:
 
 
 def _without_code(job: JobStatus) -> Explanation:
-    comment = re.sub(r" and terminated( by .*)?$", "", job.comment or "")
-    if job.substate == DELETED and job.nodes:
-        return _deleted(job)
+    if job.state is State.UNKNOWN:
+        return Explanation("unknown", "the scheduler does not report the state of the job")
     if job.substate == DELETED:
-        never = explain_comment(comment) if comment.startswith("Can Never Run") else None
-        why = f"; {never.sentence.replace('the job', 'it', 1)}" if never else ""
-        return Explanation("never ran", f"the job was deleted before it ran{why}", never.remedy if never else "")
+        return _deleted(job) if job.nodes else _never_ran(job)
     if job.substate == ENDED and not job.nodes:
         return Explanation(
             "never ran",
@@ -148,6 +143,16 @@ def _without_code(job: JobStatus) -> Explanation:
             "check how that job ended, and submit both again",
         )
     return Explanation("unknown", "the job has ended; the scheduler does not report how", _LOOK)
+
+
+def _never_ran(job: JobStatus) -> Explanation:
+    """Explain a job that was deleted before it ran, by its comment if that says why it could not."""
+    comment = re.sub(r" and terminated( by .*)?$", "", job.comment or "")
+    if not comment.startswith("Can Never Run"):
+        return Explanation("never ran", "the job was deleted before it ran")
+    never = explain_comment(comment)
+    why = never.sentence.replace("the job", "it", 1)
+    return Explanation("never ran", f"the job was deleted before it ran; {why}", never.remedy)
 
 
 def _deleted(job: JobStatus) -> Explanation:

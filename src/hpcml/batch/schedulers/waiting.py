@@ -90,8 +90,11 @@ def explain_comment(comment: str) -> Waiting:
     body = re.sub(r"^(?:Not Running|Can Never Run): *", "", body)
     head = "the job can never run: " if never else "the job waits: "
     match = _SHORTAGE.search(body)
-    if match:
-        return _short(head, never, match[1], match[2] or "")
+    return _short(head, never, match[1], match[2] or "") if match else _by_table(head, never, body)
+
+
+def _by_table(head: str, never: bool, body: str) -> Waiting:
+    """Explain a comment by the table, or quote it."""
     for pattern, meaning, remedy in _COMMENTS:
         match = re.search(pattern, body, re.IGNORECASE)
         if match:

@@ -19,6 +19,7 @@ from hpcml.batch.ledger import HEAD, Ledger
 from hpcml.batch.request import Request
 from hpcml.batch.schedulers import to_ledger
 from hpcml.cluster import Cluster, open_cluster
+from hpcml.data import paths as data_paths
 from hpcml.describe import describe
 from hpcml.errors import Cancelled, ConfigError, HpcmlError, Interrupted, ResultsError, WorkloadError
 from hpcml.files import write_text
@@ -193,6 +194,7 @@ def _note_head(current: _Run, request: Request) -> None:
 
 def _execute(spec: RunSpec, request: Request | None, checked: Checked, current: _Run, console: Console) -> None:
     data = checked.inputs.data
+    record.note_files(current.paths, data_paths(spec.data))
     current.units.total, current.warnings = checked.prepared.n_units, checked.warnings
     current.notes = checked.prepared.notes
     current.units.parts = lambda name: Parts(current.paths.parts(name))

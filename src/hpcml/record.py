@@ -22,6 +22,7 @@ import psutil
 from hpcml import __version__
 from hpcml.errors import Cancelled, HpcmlError, Interrupted
 from hpcml.files import write_json
+from hpcml.fingerprints import fingerprints, own_modules
 from hpcml.runs import RunPaths, read_json
 
 State = Literal["DONE", "FAILED", "CANCELLED", "INTERRUPTED"]
@@ -188,6 +189,20 @@ def write_manifest(paths: RunPaths, started: float, origin: Origin, git: Any, be
             },
         },
     )
+
+
+def note_files(paths: RunPaths, data: Sequence[str]) -> None:
+    """Add fingerprints of the data's files and of the user's own modules to the manifest.
+
+    Parameters
+    ----------
+    data : sequence of str
+        Paths, directories and patterns.
+    """
+    manifest = read_json(paths.manifest)
+    manifest["data"] = [asdict(file) for file in fingerprints(data)]
+    manifest["modules"] = [asdict(file) for file in fingerprints(own_modules())]
+    write_json(paths.manifest, manifest)
 
 
 def _user() -> str:

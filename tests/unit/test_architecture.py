@@ -42,8 +42,8 @@ ALLOWED = {
     "completion": {"config", "runs"},
     "config": {"config", "errors", "models", "runs", "site", "spec", "targets", "upstream"},
     "launcher": {
-        "batch", "cluster", "describe", "display", "errors", "files", "interrupt", "logs", "parts", "plan", "progress",
-        "record", "results", "runs", "spec", "units", "upstream", "workloads",
+        "batch", "cluster", "data", "describe", "display", "errors", "files", "interrupt", "logs", "parts", "plan",
+        "progress", "record", "results", "runs", "spec", "units", "upstream", "workloads",
     },
     "plan": {"batch", "cluster", "data", "errors", "results", "room", "runs", "spec", "units", "workloads"},
     "room": {"batch", "cluster", "errors", "spec", "units", "workloads"},
@@ -55,7 +55,8 @@ ALLOWED = {
     "display": {"catalogue", "cluster", "errors", "plan", "record", "runs", "submission", "units"},
     "progress": {"background", "cluster", "files", "units", "workloads"},  # cluster, workloads: for type checkers only
     "results": {"errors", "files", "runs", "workloads"},
-    "record": {"__init__", "errors", "files", "runs"},
+    "record": {"__init__", "errors", "files", "fingerprints", "runs"},
+    "fingerprints": set(),
     "boosters": {"data"},
     "workloads": {
         "background", "boosters", "client", "data", "describe", "errors", "files", "keys", "models", "parts", "targets",

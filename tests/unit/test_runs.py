@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import json
 import os
 import signal
@@ -18,7 +20,8 @@ import pytest
 from hpcml import runs
 from hpcml.errors import ConfigError, ScratchError
 from hpcml.files import plain, replacing, write_json
-from hpcml.record import Origin, Record, git_state, summarise, write_manifest
+from hpcml.fingerprints import fingerprints
+from hpcml.record import Origin, Record, git_state, note_files, summarise, write_manifest
 from hpcml.runs import RunPaths
 
 
@@ -120,6 +123,34 @@ class TestFinding:
 
 
 class TestSummaries:
+    def test_files(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("table.csv", "parts/b.csv", "parts/a.csv", "x1.txt", "x2.txt"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(name)
+        (tmp_path / "own_module_of_mine.py").write_text("x = 1\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        importlib.import_module("own_module_of_mine")
+        paths = runs.create(tmp_path / "runs")
+        write_manifest(paths, 5.0, Origin(), None)
+        sources = ["table.csv", "parts", "x*.txt", "table.csv", "missing"]
+        note_files(paths, [str(tmp_path / name) for name in sources])
+        found = json.loads(paths.manifest.read_text())
+        listed = [Path(entry["path"]).relative_to(tmp_path).as_posix() for entry in found["data"]]
+        assert listed == ["table.csv", "parts/a.csv", "parts/b.csv", "x1.txt", "x2.txt"]
+        assert found["data"][0]["sha256"] == hashlib.sha256(b"table.csv").hexdigest()
+        assert found["data"][0]["size"] == 9
+        assert found["data"][0]["mtime"] == (tmp_path / "table.csv").stat().st_mtime
+        (ours,) = [entry for entry in found["modules"] if "own_module_of_mine" in entry["path"]]
+        assert ours["sha256"] == hashlib.sha256(b"x = 1\n").hexdigest()
+        assert not [entry for entry in found["modules"] if "site-packages" in entry["path"]]
+        assert found["started"] == 5.0
+
+    def test_files_that_are_too_large_to_hash(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("hpcml.fingerprints._HASHED", 10)
+        for name, size in (("a", 6), ("b", 6), ("c", 4)):
+            (tmp_path / name).write_bytes(bytes(size))
+        assert [file.sha256 is None for file in fingerprints([str(tmp_path)])] == [False, True, False]
+
     def test_manifest(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         paths = runs.create(tmp_path)

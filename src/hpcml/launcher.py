@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import shutil
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,10 +31,11 @@ from hpcml.plan import Checked, check, describe_run, plan_request, scratch
 from hpcml.progress import watching
 from hpcml.record import Origin, Record, State
 from hpcml.runs import RunPaths
-from hpcml.spec import RunSpec
+from hpcml.spec import AttachSpec, RunSpec
 from hpcml.units import format_seconds
 from hpcml.upstream.multiprocessing import importing_main
 from hpcml.workloads.base import Outcome, Units
+from hpcml.workloads.engine import peak_memory
 from hpcml.workloads.engine.causes import cause
 
 log = logging.getLogger(__name__)
@@ -160,7 +163,7 @@ def _run(spec: RunSpec, origin: Origin, console: Console, adopted: RunPaths | No
             record.write_manifest(current.paths, current.started, origin, git)
             write_text(current.paths.config, yaml.safe_dump(origin.config or describe(spec), sort_keys=False))
             current.job = find_current_job(spec.site)
-            with interrupt.alarm(_time_left(current)):
+            with interrupt.alarm(_time_left(current)), _removing(current.paths.laid_out):
                 _execute(spec, request, checked or check(spec, request), current, console)
                 interrupt.closing()
             ended = current.record("DONE", 0, None)
@@ -172,6 +175,15 @@ def _run(spec: RunSpec, origin: Origin, console: Console, adopted: RunPaths | No
             raise failure from (None if failure is error else error)
         _write_record(ended, current.paths)
     return ended
+
+
+@contextlib.contextmanager
+def _removing(directory: Path) -> Iterator[None]:
+    """Remove a directory at the end, if it exists."""
+    try:
+        yield
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _time_left(current: _Run) -> float | None:
@@ -198,6 +210,8 @@ def _execute(spec: RunSpec, request: Request | None, checked: Checked, current: 
     current.units.total, current.warnings = checked.prepared.n_units, checked.warnings
     current.notes = checked.prepared.notes
     current.units.parts = lambda name: Parts(current.paths.parts(name))
+    if not isinstance(spec.cluster, AttachSpec):
+        current.units.directory = current.paths.laid_out
     current.features = None if data is None else data.feature_names
     display.show_start(console, current.paths, describe_run(checked))
 
@@ -211,7 +225,7 @@ def _execute(spec: RunSpec, request: Request | None, checked: Checked, current: 
         display.show_cluster(console, cluster)
         with watching(cluster, current.units, console, current.paths.progress):
             try:
-                current.outcome = checked.prepared.run(cluster.client, current.units)
+                current.outcome = _with_peaks(checked.prepared.run(cluster.client, current.units), cluster)
             except BaseException as error:
                 _save_partial(spec, current, error)
                 if isinstance(error, Cancelled):
@@ -234,6 +248,17 @@ def _execute(spec: RunSpec, request: Request | None, checked: Checked, current: 
                     ) from error
                 raise
         _save(spec, current)
+
+
+def _with_peaks(outcome: Outcome, cluster: Cluster) -> Outcome:
+    """Add the peak memory of the head and of the workers to the metrics."""
+    if "peak_memory" in outcome.metrics:
+        return outcome
+    peaks = {"head": peak_memory.peak()}
+    with contextlib.suppress(Exception):  # Workers may be leaving.
+        found = cluster.client.run(peak_memory.of_worker, on_error="ignore")
+        peaks = {**dict(sorted(found.values())), **peaks}
+    return replace(outcome, metrics={**outcome.metrics, "peak_memory": peaks})
 
 
 def _more_memory(request: Request | None) -> str:

@@ -47,6 +47,11 @@ class RunPaths:
         return self.root / "hpcml.log"
 
     @property
+    def laid_out(self) -> Path:
+        """The data that workers map, until the run ends."""
+        return self.root / "data"
+
+    @property
     def worker_logs(self) -> Path:
         return self.root / "workers"
 

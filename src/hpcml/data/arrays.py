@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
@@ -19,7 +20,7 @@ from hpcml.keys import config_key, documented
 @documented
 @dataclass(frozen=True, kw_only=True)
 class ArrayFile:
-    """Arrays in a ``.npz`` archive, or in ``.npy`` files.
+    """Arrays in a ``.npz`` archive, or in ``.npy`` files; mapped into memory, unless compressed.
 
     Notes
     -----
@@ -52,15 +53,39 @@ def _wanted(names: Mapping[str, str | None]) -> dict[str, str]:
     return {key: name for key, name in names.items() if name is not None}
 
 
+def _stored(path: Path, member: str) -> Any:
+    """Map an array of an archive that is not compressed; None if that cannot be done.
+
+    An archive is a ZIP file of .npy files, each behind a local header of 30 bytes, which ends with
+    the lengths of the name and of an extra field that follow (PKWARE, APPNOTE 4.3.7).
+    """
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        try:
+            entry = archive.getinfo(f"{member}.npy")
+        except KeyError:
+            return None
+        if entry.compress_type != zipfile.ZIP_STORED:
+            return None
+        file.seek(entry.header_offset + 26)
+        lengths = np.frombuffer(file.read(4), "<u2")
+        file.seek(int(lengths.sum()), os.SEEK_CUR)
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, columns_first, dtype = read(file)
+        if dtype.hasobject or 0 in shape:
+            return None
+        return np.memmap(path, dtype, "r", file.tell(), shape, "F" if columns_first else "C")
+
+
 def _read(path: str, members: Mapping[str, str] | None = None) -> Any:
     """Read the array of a .npy file, or several of a .npz archive by name."""
+    place = Path(path).expanduser()
     try:
-        check_room(Path(path).expanduser(), path)
-        with Path(path).expanduser().open("rb") as file:
+        if members is None:
+            return np.load(place, mmap_mode="r", allow_pickle=False)
+        with place.open("rb") as file:
             content = np.load(file, allow_pickle=False)
-            if members is None:
-                return content
-            return {key: _member(content, path, name) for key, name in members.items()}
+            return {key: _member(content, place, path, name) for key, name in members.items()}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or error
         if "allow_pickle" in str(reason):  # NumPy's error for any file in another format
@@ -68,7 +93,11 @@ def _read(path: str, members: Mapping[str, str] | None = None) -> Any:
         raise DataError(f"{path}: cannot be read as a NumPy file: {reason}") from error
 
 
-def _member(content: Any, path: str, name: str) -> Any:
+def _member(content: Any, place: Path, path: str, name: str) -> Any:
     if name not in content.files:
         raise DataError(f"{path}: has no array '{name}'", nearest(name, content.files))
+    mapped = _stored(place, name)
+    if mapped is not None:
+        return mapped
+    check_room(place, path)
     return content[name]

@@ -164,7 +164,8 @@ def _array(X: Any, name: str) -> Any:
         as_objects = np.asarray(X, dtype=object)
         if as_objects.ndim == 1 and len(as_objects) and isinstance(as_objects[0], str):
             return _texts(as_objects, name)
-    X = np.asarray(X)
+    if not isinstance(X, np.memmap):  # which would become an array without its file
+        X = np.asarray(X)
     if X.ndim != 2:
         hint = "a single feature is X.reshape(-1, 1)" if X.ndim == 1 else "flatten each sample to one row"
         raise DataError(f"{name}: X has shape {X.shape}, but must be (n_samples, n_features)", hint)

@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from hpcml.data.selection import Selection, forget, is_selectable
 from hpcml.errors import DataError, printable
 
 # The most columns that a message names.
 _SHOWN = 5
+
+# Bytes of an array that are scanned at a time.
+_SCANNED = 64 * 1024**2
 
 # The most distinct values of text that skrub's TableVectorizer treats as categories.
 _FEW = 40
@@ -43,13 +47,28 @@ def take(X: Any, rows: Any) -> Any:
     ----------
     rows : slice, ndarray of int, or ndarray of bool
     """
-    if not is_frame(X):
+    if isinstance(X, Selection) or not is_frame(X):
         return X[rows]
     if hasattr(X, "iloc"):
         return X.iloc[rows]
     if isinstance(rows, slice) or rows.dtype.kind != "b":
         return X[rows]
     return X.filter(rows)
+
+
+def select(X: Any, rows: Any) -> Any:
+    """Return some of the samples: a :class:`Selection` if they are large, else a copy.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+    """
+    return Selection(X, rows) if is_selectable(X) else take(X, rows)
+
+
+def whole(X: Any) -> Any:
+    """Return samples that an estimator takes: a copy of those that are selected."""
+    return X.whole() if isinstance(X, Selection) else X
 
 
 def columns(X: Any, at: Sequence[int]) -> Any:
@@ -146,7 +165,12 @@ def count_values(X: Any, wanted: Callable[[Any], Any]) -> Any:
         return np.zeros(X.shape[-1], dtype=int)
     if is_sparse(X):
         return np.bincount(X.indices[wanted(X.data)], minlength=X.shape[1])
-    return wanted(X).sum(axis=0)
+    counts = np.zeros(X.shape[-1], dtype=int)
+    step = max(1, _SCANNED // max(1, X[:1].nbytes))
+    for begin in range(0, len(X), step):
+        counts += wanted(X[begin : begin + step]).sum(axis=0)
+        forget(X)
+    return counts
 
 
 def _is_float(dtype: Any) -> bool:

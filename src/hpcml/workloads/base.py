@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hpcml.data import Blocks, Dataset, in_memory
@@ -135,6 +136,8 @@ class Units:
     parts : callable or None
         Returns where to put a table, given by name, that workers write in parts. None: nothing is
         written.
+    directory : Path or None
+        For large data that workers read during the run. None: they may have other file systems.
 
     Attributes
     ----------
@@ -143,9 +146,10 @@ class Units:
         outcome when a run is cut short.
     """
 
-    def __init__(self, total: int, parts: Callable[[str], Parts] | None = None) -> None:
+    def __init__(self, total: int, parts: Callable[[str], Parts] | None = None, directory: Path | None = None) -> None:
         self.total = total
         self.parts = parts
+        self.directory = directory
         self.so_far: Callable[[], Outcome] = Outcome
         self._done: set[str] = set()
         self._lock = threading.Lock()

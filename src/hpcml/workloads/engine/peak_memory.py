@@ -6,8 +6,12 @@ import re
 import resource
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpcml.units import format_size
+
+if TYPE_CHECKING:
+    from distributed import Worker
 
 
 def peak() -> int:
@@ -25,6 +29,11 @@ def peak() -> int:
         return int(found[1]) * 1024
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024  # macOS counts bytes, others kilobytes
+
+
+def of_worker(dask_worker: Worker) -> tuple[str, int]:
+    """Return the name of a worker and its peak, if it runs there by ``Client.run``."""
+    return f"worker {dask_worker.name}", peak()
 
 
 def show(peaks: dict[str, int]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.metrics import check_scoring
 
+from hpcml.data import samples
 from hpcml.errors import ConfigError, HpcmlError, WorkloadError
 from hpcml.keys import check_keys, choice, config_key, documented, flag, kind, share, whole
 from hpcml.workloads.base import Inputs, Outcome, Prepared, Units
@@ -162,6 +163,7 @@ class FitEstimator:
         elif way == "joblib":
             fitted = _spread(model, split, client, units)
         else:
+            split = split.laid_out(units.directory)
             fitted = TaskPool(client, units).call("fit", _fit, model, split.X, split.y)
         metrics: dict[str, Any] = {"parallel": way, "fit_s": time.monotonic() - began}
         if way == "trees":
@@ -174,7 +176,7 @@ class FitEstimator:
         return outcome
 
     def _trees(self, model: Any, chunks: list[tuple[int, int]], split: Split, pool: TaskPool) -> Any:
-        X, y = pool.spread(split.X), pool.spread(split.y)
+        X, y = pool.spread(split.laid_out(pool.units.directory).X), pool.spread(split.y)
         todo = ((f"trees {begin} to {end - 1}", (model, begin, end, X, y)) for begin, end in chunks)
         grown = pool.ordered(forest.grow, todo, lambda done: _partial(list(done.values()), model))
         whole = forest.merge(list(grown.values()), model)
@@ -190,8 +192,8 @@ class FitEstimator:
         scorers = self._scorers(model)
         try:
             if outcome.metrics["parallel"] == "trees" and _is_large(model, split):
-                shared = pool.share(model)
-                return dict(pool.call("test score", _score, scorers, shared, pool.share(split.X_test), split.y_test))
+                shared, X = pool.share(model), pool.share(split.laid_out(pool.units.directory).X_test)
+                return dict(pool.call("test score", _score, scorers, shared, X, split.y_test))
             return _score(scorers, model, split.X_test, split.y_test)
         except Exception as error:
             raise WorkloadError(
@@ -201,13 +203,13 @@ class FitEstimator:
 
 def _fit(model: Any, X: Any, y: Any) -> Any:
     """Fit a model, on a worker."""
-    return model.fit(X, y)
+    return model.fit(samples.whole(X), y)
 
 
 def _spread(model: Any, split: Split, client: Client, units: Units) -> Any:
     units.total = 1
     try:
-        fitted = joblib_calls.fit(model, split.X, split.y, client, units)
+        fitted = joblib_calls.fit(model, samples.whole(split.X), split.y, client, units)
     except HpcmlError as error:
         raise WorkloadError(error.message, *error.hints) from error
     except Exception as error:
@@ -248,6 +250,7 @@ def _nodes(model: Any) -> int:
 
 def _score(scorers: Mapping[str, Any], model: Any, X: Any, y: Any) -> dict[str, float]:
     """Score a fitted model, in the head or on a worker."""
+    X = samples.whole(X)
     scores: dict[str, float] = {}
     for name, scorer in scorers.items():
         found = scorer(model, X, y)

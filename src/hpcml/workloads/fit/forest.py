@@ -9,6 +9,7 @@ from typing import Any
 
 from sklearn.base import clone
 
+from hpcml.data import samples
 from hpcml.errors import ConfigError
 from hpcml.upstream import sklearn as upstream
 
@@ -89,7 +90,7 @@ def grow(forest: Any, begin: int, end: int, X: Any, y: Any) -> Any:
         A forest of these trees only.
     """
     part = clone(forest).set_params(n_estimators=end, warm_start=True, n_jobs=None, oob_score=False)
-    return upstream.grow_trees(part, begin, X, y)
+    return upstream.grow_trees(part, begin, samples.whole(X), y)
 
 
 def merge(parts: Sequence[Any], forest: Any) -> Any:
@@ -114,4 +115,4 @@ def out_of_bag(forest: Any, X: Any, y: Any) -> Mapping[str, Any]:
     mapping of str to object
         Attributes to set on the forest.
     """
-    return upstream.score_out_of_bag(forest.set_params(warm_start=True, n_jobs=None), X, y)
+    return upstream.score_out_of_bag(forest.set_params(warm_start=True, n_jobs=None), samples.whole(X), y)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from sklearn.model_selection import (
 )
 
 from hpcml.data import samples
+from hpcml.data.selection import Selection, is_selectable
 from hpcml.errors import ConfigError, DataError
 from hpcml.workloads.base import Inputs
 from hpcml.workloads.inputs.checks import classifies
@@ -32,18 +34,43 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Split:
-    """The training samples and the held-out ones; None for absent arrays."""
+    """The training samples and the held-out ones; None for absent arrays.
+
+    ``X`` and ``X_test`` are selections if the samples are large, see :mod:`hpcml.data.selection`.
+
+    Parameters
+    ----------
+    is_large : bool
+        Whether the held-out samples are too large for the head.
+    """
 
     X: Any
     y: Any
     groups: Any
     X_test: Any = None
     y_test: Any = None
+    is_large: bool = False
 
     @property
     def arrays(self) -> list[Any]:
         """The arguments of a fit: X, and y if there is one."""
         return [self.X] if self.y is None else [self.X, self.y]
+
+    def laid_out(self, directory: Path | None) -> Split:
+        """Return the same split for workers, with samples that can be sent.
+
+        Parameters
+        ----------
+        directory : Path or None
+            Where to write large samples. None: the workers may have other file systems.
+        """
+        laid = None
+        if isinstance(self.X, Selection) and directory is not None:
+            laid = self.X.laid_out(directory)
+        if laid is None:
+            return replace(self, X=samples.whole(self.X), X_test=samples.whole(self.X_test))
+        tested = Selection(laid.source, self.X_test.rows) if isinstance(self.X_test, Selection) else self.X_test
+        return replace(self, X=laid, X_test=tested)
 
     @property
     def n_train(self) -> int:
@@ -73,9 +100,10 @@ def hold_out(inputs: Inputs, test_size: float | None, *, stratify: bool, shuffle
     """
     data, seed = inputs.dataset.labelled(), inputs.seed
     stratify = stratify and data.y is not None and classifies(inputs.model)
-    if not test_size:
-        return Split(data.X, data.y, data.groups)
     numbers = np.arange(data.n_samples)
+    if not test_size:
+        X = samples.select(data.X, numbers) if is_selectable(data.X) else data.X
+        return Split(X, data.y, data.groups)
     try:
         if data.groups is not None and shuffle:
             splitter = GroupShuffleSplit(n_splits=1, test_size=test_size, random_state=seed)
@@ -108,11 +136,12 @@ def hold_out(inputs: Inputs, test_size: float | None, *, stratify: bool, shuffle
             "sort the samples by group, change workload.test_size, or shuffle: workload.shuffle=true",
         )
     return Split(
-        samples.take(data.X, train),
+        samples.select(data.X, train),
         None if y is None else y[train],
         None if groups is None else groups[train],
-        samples.take(data.X, test),
+        samples.select(data.X, test),
         None if y is None else y[test],
+        is_selectable(data.X),
     )
 
 
@@ -199,7 +228,8 @@ def make_folds(split: Split, cv: Any, model: Any) -> Folds:
         with warnings.catch_warnings():
             # The warning above names the classes.
             warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
-            found = _folds_of(cv, split, model).split(split.X, split.y, split.groups)
+            splitter = _folds_of(cv, split, model)
+            found = splitter.split(_samples_for(splitter, split.X), split.y, split.groups)
             folds = [tuple(map(np.asarray, fold)) for fold in found]
     except (ValueError, TypeError) as error:
         hint = "use fewer folds, workload.cv=2, or more data"
@@ -219,6 +249,11 @@ def make_folds(split: Split, cv: Any, model: Any) -> Folds:
                     "the samples of a class are too few or lie together: shuffle, stratify, or take other groups",
                 )
     return Folds(split, folds)
+
+
+def _samples_for(splitter: Any, X: Any) -> Any:
+    """Return the samples for a splitter: scikit-learn's own only count them."""
+    return X if type(splitter).__module__.startswith("sklearn.") else samples.whole(X)
 
 
 def _warn_of_tiny_classes(split: Split, cv: Any, model: Any) -> None:

@@ -121,7 +121,7 @@ class _Units(Units):
 
     def __init__(self, whole: Units, prefix: str, total: int) -> None:
         self._whole, self._prefix, self._total = whole, prefix, total
-        super().__init__(total, whole.parts)
+        super().__init__(total, whole.parts, whole.directory)
 
     @property
     def total(self) -> int:

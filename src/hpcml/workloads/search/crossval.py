@@ -90,7 +90,7 @@ def split(model: Any, X: Any, rows: Any, columns: Any = None) -> Any:
         The samples that the model was trained on; None: ``rows``.
     """
     if is_pairwise(model):
-        return X[np.ix_(rows, rows if columns is None else columns)]
+        return samples.whole(X)[np.ix_(rows, rows if columns is None else columns)]
     return samples.take(X, rows)
 
 
@@ -169,6 +169,7 @@ def score(scorer: Any, model: Any, X: Any, y: Any) -> dict[str, float]:
     dict of str to float
         Scores by scorer; ``score`` for a single one.
     """
+    X = samples.whole(X)
     found = scorer(model, X) if y is None else scorer(model, X, y)
     if not isinstance(found, dict):
         return {"score": _number(found, scorer)}
@@ -186,6 +187,7 @@ def _number(value: Any, scorer: Any) -> float:
 def refit(shared: tuple[Setup, Any, Any], parameters: Mapping[str, Any]) -> Any:
     """Fit a candidate on all samples, on a worker."""
     setup, X, y = shared
+    X = samples.whole(X)
     model = clone(setup.model).set_params(**clone(parameters, safe=False))
     with joblib.parallel_config(backend="sequential"):
         return model.fit(X) if y is None else model.fit(X, y)

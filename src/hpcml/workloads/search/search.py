@@ -130,10 +130,10 @@ class Search:
         setup = Setup.of(inputs.model, scoring, self.error_score, self.return_train_score)
         candidates = self._candidates(spaces, inputs.seed)
         return Prepared(
-            self.n_candidates * len(folds) + bool(self.refit),
+            self.n_candidates * len(folds) + bool(self.refit) * (1 + split.is_large),
             self._describe(inputs.model),
             functools.partial(self._run, setup, folds, candidates),
-            footprint(data, self.test_size, share),
+            footprint(data, self.test_size, share, 1.0 if self.refit else share),
             inputs.notes,
             trial(functools.partial(crossval.try_candidate, setup), inputs.model, split, candidates),
         )
@@ -160,7 +160,7 @@ class Search:
         self, setup: Setup, folds: Folds, candidates: Sequence[dict[str, Any]], client: Client, units: Units
     ) -> Outcome:
         """Search on the cluster, refit the best candidate, and score it on the held-out samples."""
-        validation = CrossValidation(TaskPool(client, units), setup, folds.split)
+        validation = CrossValidation(TaskPool(client, units), setup, folds.split.laid_out(units.directory))
         units.so_far = lambda: Outcome(tables=fits.tables(validation.finished))
         started = time.monotonic()
         scored = validation.score(candidates, folds.indices)
@@ -232,7 +232,7 @@ class Search:
         if self.refit:
             model = self._refit(parameters, validation, outcome)
             outcome = replace(outcome, metrics=metrics, model=model)
-            metrics["test_scores"] = self._test(outcome, validation.setup.scorer, split)
+            metrics["test_scores"] = self._test(outcome, validation)
         return replace(outcome, metrics=metrics, summary=summary.summarise(metrics, parameters, split))
 
     def _scoring(self, inputs: Inputs) -> Any:
@@ -275,11 +275,11 @@ class Search:
                 outcome=outcome,
             ) from error
 
-    def _test(self, outcome: Outcome, scorer: Any, split: Split) -> Mapping[str, float] | None:
-        if split.X_test is None:
+    def _test(self, outcome: Outcome, validation: CrossValidation) -> Mapping[str, float] | None:
+        if validation.split.X_test is None:
             return None
         try:
-            return crossval.score(scorer, outcome.model, split.X_test, split.y_test)
+            return validation.test(outcome.model)
         except Exception as error:
             raise WorkloadError(
                 f"the held-out samples could not be scored: {cause(error)}",

@@ -76,5 +76,20 @@ class CrossValidation:
         """
         return self._pool.call("refit", crossval.refit, self._shared, parameters)
 
+    def test(self, model: Any) -> Mapping[str, float]:
+        """Score a fitted model on the held-out samples, of which large ones stay on a worker.
+
+        Raises
+        ------
+        Exception
+            Any error of the scorer.
+        """
+        scorer, split = self.setup.scorer, self.split
+        if not split.is_large:
+            return crossval.score(scorer, model, split.X_test, split.y_test)
+        X = self._pool.share(split.X_test)
+        found: Mapping[str, float] = self._pool.call("test score", crossval.score, scorer, model, X, split.y_test)
+        return found
+
     def _failed(self, _: str, why: str) -> Scored:
         return crossval.failed(self.setup, 0.0, why.partition("\n")[0], fitted=False)

@@ -67,7 +67,7 @@ class Trial:
         rows = _spaced(np.arange(self.n_samples), size)
         if self.stratify:
             rows = _of_each_class(self.y, size)
-        X = self.X[np.ix_(rows, rows)] if self.pairwise else samples.take(self.X, rows)
+        X = samples.whole(self.X)[np.ix_(rows, rows)] if self.pairwise else samples.take(self.X, rows)
         return X, None if self.y is None else self.y[rows]
 
 

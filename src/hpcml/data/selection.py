@@ -1,0 +1,188 @@
+"""Selections: rows of large samples, taken only where they are used, from memory or from a file.
+
+A head that split its samples by copying them would need several times their memory, and a worker
+that received them would hold a copy for each process. A selection holds the numbers of its rows.
+Once laid out in a file, workers map it: the processes of a node share one copy, in the page cache.
+"""
+
+from __future__ import annotations
+
+import functools
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Samples of fewer bytes are copied and sent, which is faster than a file.
+LARGE = 32 * 1024**2
+
+# Bytes of a file that are mapped at a time. Dask counts mapped pages as memory of the worker.
+_CHUNK = 64 * 1024**2
+
+
+@dataclass(frozen=True)
+class ArrayInFile:
+    """The place of an array in a file.
+
+    Parameters
+    ----------
+    offset : int
+        Bytes before its first element.
+    order : {"C", "F"}
+        Whether rows or columns are contiguous.
+    """
+
+    path: str
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+    order: str
+
+    def open(self) -> Any:
+        """Return the array, mapped read-only."""
+        return _mapped(self)
+
+
+@dataclass(frozen=True)
+class FrameInFile:
+    """A DataFrame of pandas in an Arrow file."""
+
+    path: str
+    shape: tuple[int, ...]
+
+    def open(self) -> Any:
+        """Return the frame; numbers without missing values are mapped, not copied."""
+        return _read(self)
+
+
+@functools.lru_cache(maxsize=2)
+def _mapped(place: ArrayInFile) -> Any:
+    order: Any = place.order
+    return np.memmap(place.path, np.dtype(place.dtype), "r", place.offset, place.shape, order)
+
+
+@functools.lru_cache(maxsize=2)
+def _read(place: FrameInFile) -> Any:
+    import pyarrow as pa
+
+    with pa.memory_map(place.path) as file:
+        return pa.ipc.open_file(file).read_all().to_pandas(split_blocks=True)
+
+
+class Selection:
+    """Rows of samples, in a given order.
+
+    Parameters
+    ----------
+    source : ndarray, DataFrame of pandas, ArrayInFile or FrameInFile
+        All samples.
+    rows : ndarray of int of shape (n_selected,)
+        Pickled with the selection; a source in memory would be too, so lay it out first.
+    """
+
+    def __init__(self, source: Any, rows: Any) -> None:
+        self.source = source
+        self.rows = rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.source.shape[1:])
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Any) -> Any:
+        """Copy some of the selected samples."""
+        return _take(self._open(), self.rows[rows])
+
+    def whole(self) -> Any:
+        """Copy all selected samples."""
+        return _take(self._open(), self.rows)
+
+    def laid_out(self, directory: Path) -> Selection | None:
+        """Return the same selection from a file, which is written unless the source is one.
+
+        Returns
+        -------
+        Selection or None
+            None if a frame has columns of Python objects, which no file keeps as they are.
+        """
+        place = _place(self.source) or _write(self.source, directory)
+        return None if place is None else Selection(place, self.rows)
+
+    def _open(self) -> Any:
+        return self.source.open() if isinstance(self.source, (ArrayInFile, FrameInFile)) else self.source
+
+
+def is_selectable(X: Any) -> bool:
+    """Return whether samples are large, and an array of numbers or a frame of pandas."""
+    if hasattr(X, "iloc"):
+        return bool(X.memory_usage(index=False).sum() >= LARGE)
+    return isinstance(X, np.ndarray) and X.ndim == 2 and X.nbytes >= LARGE
+
+
+def _take(source: Any, rows: Any) -> Any:
+    if hasattr(source, "iloc"):
+        return source.iloc[rows]
+    if not isinstance(source, np.memmap) or not source.flags.c_contiguous:
+        return source[rows]
+    # From front to back and chunk by chunk, so that few pages are mapped at a time.
+    found = np.empty((len(rows), *source.shape[1:]), source.dtype)
+    places = np.argsort(rows, kind="stable")
+    step = max(1, _CHUNK // max(1, found[:1].nbytes))
+    for begin in range(0, len(rows), step):
+        part = places[begin : begin + step]
+        found[part] = source[rows[part]]
+        forget(source)
+    return found
+
+
+def forget(array: Any) -> None:
+    """Unmap the pages of a mapped array; they stay in the page cache, where they can be mapped again."""
+    owner = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, mmap.mmap):
+        owner.madvise(mmap.MADV_DONTNEED)
+
+
+def _place(source: Any) -> ArrayInFile | FrameInFile | None:
+    """Return the place of a source that is mapped, or None."""
+    if isinstance(source, (ArrayInFile, FrameInFile)):
+        return source
+    if not isinstance(source, np.memmap) or not isinstance(source.base, mmap.mmap) or source.filename is None:
+        return None
+    order = "C" if source.flags.c_contiguous else "F"
+    return ArrayInFile(str(Path(source.filename).absolute()), source.offset, source.dtype.str, source.shape, order)
+
+
+def _write(source: Any, directory: Path) -> ArrayInFile | FrameInFile | None:
+    directory.mkdir(mode=0o700, exist_ok=True)
+    if hasattr(source, "iloc"):
+        return _write_frame(source, directory / "samples.arrow")
+    path = directory / "samples.npy"
+    if not path.exists():  # A run that is timed several times lays it out once.
+        np.save(path, source)
+    return _place(np.load(path, mmap_mode="r"))
+
+
+def _write_frame(frame: Any, path: Path) -> FrameInFile | None:
+    import pyarrow as pa
+
+    if any(dtype.kind == "O" and isinstance(dtype, np.dtype) for dtype in frame.dtypes):
+        return None
+    try:
+        table = pa.Table.from_pandas(frame)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        return None
+    if not path.exists():
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+    place = FrameInFile(str(path.absolute()), frame.shape)
+    return place if place.open().dtypes.equals(frame.dtypes) else None

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hpcml.data.dataset import Dataset
-from hpcml.data.reading import check_room
+from hpcml.data.files import check_room
 from hpcml.errors import DataError, nearest
 from hpcml.keys import config_key, documented
 
@@ -55,7 +55,7 @@ def _wanted(names: Mapping[str, str | None]) -> dict[str, str]:
 def _read(path: str, members: Mapping[str, str] | None = None) -> Any:
     """Read the array of a .npy file, or several of a .npz archive by name."""
     try:
-        check_room(Path(path).expanduser(), path)
+        check_room([Path(path).expanduser()], path)
         with Path(path).expanduser().open("rb") as file:
             content = np.load(file, allow_pickle=False)
             if members is None:

@@ -64,7 +64,8 @@ def paths(source: Any) -> list[str]:
     ['/g/data/ab12/flights.csv']
     """
     values = getattr(source, "keywords", None) or getattr(source, "__dict__", {})
-    named = [value for value in values.values() if isinstance(value, (str, os.PathLike))]
+    flat = [item for value in values.values() for item in (value if isinstance(value, (list, tuple)) else [value])]
+    named = [value for value in flat if isinstance(value, (str, os.PathLike))]
     found = [Path(value).expanduser() for value in named]
     return [
         str(Path.cwd() / path) for path, text in zip(found, named, strict=True) if "/" in str(text) or path.exists()

@@ -1,23 +1,24 @@
-"""Load CSV and Parquet files."""
+"""Load CSV, JSON Lines, Parquet and Feather files."""
 
 from __future__ import annotations
 
-import shlex
 import warnings
-from collections import Counter
-from collections.abc import Collection
-from dataclasses import MISSING, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
+from hpcml.data.columns import check_column, check_columns, check_unique
+from hpcml.data.content import check_encoding
+from hpcml.data.csvfile import CsvFormat, check_decimal, check_delimiter, check_na_values
 from hpcml.data.dataset import Dataset
+from hpcml.data.files import SEPARATOR, check_paths, joined
 from hpcml.data.index import find_row_numbers
-from hpcml.data.reading import SEPARATOR, CsvFormat, check_column, check_columns, check_delimiter, read_table
+from hpcml.data.reading import read_table, warn_words_read_as_missing
 from hpcml.errors import DataError, nearest, printable
-from hpcml.keys import config_key, documented, kind
+from hpcml.keys import check_keys, config_key, documented, kind, whole
 
 # A float64 represents all integers up to this one exactly.
 _EXACT = 2**53
@@ -26,29 +27,61 @@ _EXACT = 2**53
 @documented
 @dataclass(frozen=True, kw_only=True)
 class TableFile:
-    """A CSV or Parquet file. All columns except target and groups are features.
+    """A table in CSV, JSON Lines, Parquet or Feather files. All columns except target and groups are features.
 
-    Row numbers and stored indices are excluded with a warning.
+    The format is detected by content. Row numbers and stored indices are excluded with a warning.
     """
 
     path: str = config_key(
         MISSING,
-        "CSV file (compressed too: gzip, bz2, zstd, lz4), Parquet file, or directory of Parquet files",
+        "File, pattern such as part-*.csv, or directory of files; or a list of them. Formats: CSV and JSON Lines "
+        "(compressed too: gzip, bz2, zstd, lz4, xz), Parquet, Feather, Arrow",
+        kind("path, or list of paths"),
         example="mine.csv",
     )
     target: str | None = config_key(None, "Column to predict; it may hold text")
     groups: str | None = config_key(None, "Column that keeps samples of one group together in every split")
     drop: tuple[str, ...] = config_key((), "Columns to exclude", kind("list of columns"), example="[id, date]")
+    columns: tuple[str, ...] = config_key(
+        (),
+        "Columns to read; target and groups are read as well. []: all",
+        kind("list of columns"),
+        example="[age, income]",
+    )
+    rows: int | None = config_key(
+        None, "Number of rows to read from the begin, for a first try. null: all", whole(), example="1000"
+    )
     delimiter: str = config_key(",", "Character between the columns of a CSV file; tab for tabs")
     header: bool = config_key(True, "Whether the first line of a CSV file has the names. false: they are f0, f1, ...")
+    decimal: str = config_key(".", "Decimal mark of numbers in a CSV file: a point or a comma", example="'\",\"'")
+    encoding: str | None = config_key(
+        None,
+        "Encoding of CSV and JSON Lines files. null: found by the byte order mark; else UTF-8; else cp1252, with a "
+        "warning",
+        example="latin1",
+    )
+    na_values: tuple[str, ...] | None = config_key(
+        None,
+        "Words that mean a missing value in a CSV file, as an empty cell always does. null: NA, N/A, NaN, null, NULL "
+        "and a few others. []: none, for example if NA is a class",
+        kind("list of texts and numbers"),
+        example='["?", -999]',
+    )
+    # The paths, of which `path` is one text for messages.
+    paths: tuple[str, ...] = field(init=False, repr=False, default=())
 
     def __post_init__(self) -> None:
-        if str(self.path) == "":
-            raise DataError("data.path is empty", "type data.path=FILE")
+        check_keys(self, "data.")
+        object.__setattr__(self, "paths", check_paths(self.path))
+        object.__setattr__(self, "path", joined(self.paths))
+        object.__setattr__(self, "columns", check_columns("columns", self.columns))
         object.__setattr__(self, "drop", check_columns("drop", self.drop))  # Accepts data.drop=id as well.
         object.__setattr__(self, "target", check_column("target", self.target))
         object.__setattr__(self, "groups", check_column("groups", self.groups))
         object.__setattr__(self, "delimiter", check_delimiter(self.delimiter))
+        object.__setattr__(self, "decimal", check_decimal(self.decimal, self.delimiter))
+        object.__setattr__(self, "encoding", check_encoding(self.encoding))
+        object.__setattr__(self, "na_values", check_na_values(self.na_values))
 
     def load(self) -> Dataset:
         """Read the table.
@@ -100,12 +133,7 @@ class TableFile:
         ------
         DataError
         """
-        counts = Counter(columns)
-        twice = sorted(name for name, count in counts.items() if count > 1)
-        if twice == [""]:
-            raise DataError(f"{self.path}: {counts['']} columns have no name", "name them in the first line")
-        if twice:
-            raise DataError(f"{self.path}: duplicate column names: {', '.join(twice)}")
+        check_unique(columns, self.path)
 
     def features(self, schema: pa.Schema, excluded: Collection[str] = ()) -> list[str]:
         """Return the columns that are features.
@@ -135,9 +163,29 @@ class TableFile:
         Raises
         ------
         DataError
-            If the file is missing, empty, ragged or damaged.
+            If a file is missing, empty, ragged or damaged.
         """
-        return read_table(self.path, CsvFormat(self.delimiter, self.header))
+        csv = CsvFormat(
+            delimiter=self.delimiter,
+            header=self.header,
+            encoding=self.encoding,
+            decimal=self.decimal,
+            na_values=self.na_values,
+        )
+        table = read_table(self.paths, csv, self._wanted, self.rows)
+        if self.target is not None and table.column_names.count(self.target) == 1:
+            warn_words_read_as_missing(self.paths, csv, table, self.target)
+        return table
+
+    @property
+    def _wanted(self) -> Mapping[str, str]:
+        """Columns to read, by the keys that name them; empty for all."""
+        if not self.columns:
+            return {}
+        wanted = {f"columns[{number}]": name for number, name in enumerate(self.columns)}
+        wanted |= {f"drop[{number}]": name for number, name in enumerate(self.drop)}
+        others = {"target": self.target, "groups": self.groups}
+        return wanted | {key: name for key, name in others.items() if name is not None}
 
     def labels(self, table: pa.Table, name: str | None) -> Any:
         """Return a column, which may contain text; None if no name is given.
@@ -145,14 +193,13 @@ class TableFile:
         Raises
         ------
         DataError
-            If its text is not UTF-8.
+            If its cells are nested, or bytes.
         """
         if name is None:
             return None
-        if pa.types.is_binary(table[name].type):  # PyArrow's type for text that is not UTF-8
+        if pa.types.is_nested(table[name].type) or _is_bytes(table.schema, name):
             raise DataError(
-                f"{self.path}: column '{name}' is not UTF-8 text",
-                f"convert it: iconv -f latin1 -t utf8 {shlex.quote(str(self.path))} > utf8.csv",
+                f"{self.path}: column '{name}' is {printable(table[name].type, 40)}", "expected numbers, text or dates"
             )
         return table[name].to_numpy()
 

@@ -1,0 +1,194 @@
+"""Detect the format, compression and encoding of a file from its content."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from hpcml.errors import ConfigError, DataError
+
+CSV, JSON_LINES, PARQUET, FEATHER, STREAM = "CSV", "JSON Lines", "Parquet", "Feather", "an Arrow stream"
+
+# Western European encodings for text that is not UTF-8. latin1 decodes any bytes.
+FALLBACKS = ("cp1252", "latin1")
+
+_BEGIN = 4096
+
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4", b"\xfd7zXZ": "xz",
+}  # fmt: skip
+_BINARY = {b"PAR1": PARQUET, b"ARROW1": FEATHER, b"FEA1": FEATHER, b"\xff\xff\xff\xff": STREAM}
+_OTHERS = {
+    b"PK\x03\x04": ("a zip archive", "unpack it: unzip; for NumPy's use data=npz, from Excel save as CSV"),
+    b"PARE": ("an encrypted Parquet file", "decrypt it first"),
+    b"\x93NUMPY": ("a NumPy file", "use data=npy"),
+    b"\x89HDF": ("an HDF5 file", "write it as Parquet"),
+    b"\xd0\xcf\x11\xe0": ("an old Excel file", "save it as CSV"),
+    b"SQLite format 3": ("an SQLite database", "write the table as Parquet or CSV"),
+    b"Obj\x01": ("an Avro file", "write it as Parquet"),
+    b"%PDF-": ("a PDF document", "expected a table"),
+}
+# UTF-32 before UTF-16: its byte order mark starts with the same two bytes.
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Content:
+    """The content of a file.
+
+    Parameters
+    ----------
+    format : str
+        One of :data:`CSV`, :data:`JSON_LINES`, :data:`PARQUET`, :data:`FEATHER`, :data:`STREAM`.
+    compression : str or None
+    mark : str or None
+        Encoding according to the byte order mark.
+    """
+
+    format: str
+    compression: str | None = None
+    mark: str | None = None
+
+
+def check_encoding(encoding: Any) -> str | None:
+    """Return Python's name of a text encoding.
+
+    Raises
+    ------
+    ConfigError
+
+    >>> check_encoding("UTF8"), check_encoding("latin1")
+    ('utf-8', 'iso8859-1')
+    """
+    if encoding is None:
+        return None
+    try:
+        "".encode(str(encoding))  # Rejects codecs between bytes, such as zlib, as well.
+        return codecs.lookup(str(encoding)).name
+    except (LookupError, ValueError) as error:
+        raise ConfigError(f"data.encoding={encoding}: unknown", "for example utf-8, latin1, cp1252") from error
+
+
+def detect(file: Path, path: str, encoding: str | None = None) -> Content:
+    """Detect the content of a file, whatever its name.
+
+    Parameters
+    ----------
+    path : str
+        Name of the file in messages.
+    encoding : str or None
+        Encoding of the file if it is text; None to detect it.
+
+    Raises
+    ------
+    DataError
+        If it is neither a table nor text.
+    OSError
+    """
+    with file.open("rb") as raw:
+        begin = raw.read(_BEGIN)
+    compression = next((name for magic, name in _COMPRESSED.items() if begin.startswith(magic)), None)
+    if compression is not None:
+        with _decompressed(file, compression) as stream:
+            begin = stream.read(_BEGIN)
+    found = next((name for magic, name in _BINARY.items() if begin.startswith(magic)), None)
+    if found and compression:
+        raise DataError(f"{path}: is {found} compressed with {compression}", "unpack it: Parquet compresses itself")
+    if found:
+        return Content(found)
+    for magic, (what, remedy) in _OTHERS.items():
+        if begin.startswith(magic):
+            raise DataError(f"{path}: is {what}, not CSV, JSON Lines, Parquet or Feather", remedy)
+    mark = next((name for magic, name in _MARKS.items() if begin.startswith(magic)), None)
+    if b"\0" in begin and encoding is None and mark in (None, "utf-8"):
+        raise DataError(
+            f"{path}: is not a text file: it contains zero bytes",
+            "expected CSV, JSON Lines, Parquet or Feather; if it is UTF-16, type data.encoding=utf-16-le",
+        )
+    text = begin.decode(encoding or mark or "utf-8", errors="replace")
+    return Content(_text_format(text, path), compression, mark)
+
+
+def _text_format(text: str, path: str) -> str:
+    text = text.lstrip("\ufeff \t\r\n")
+    if re.match(r'\{\s*["}]', text):
+        return JSON_LINES
+    if re.match(r"\[\s*[{\[]", text):
+        raise DataError(
+            f"{path}: is one JSON array, not JSON Lines",
+            "write one object on each line: jq -c '.[]' FILE > lines.jsonl",
+        )
+    return CSV
+
+
+@contextmanager
+def open_text(file: Path, content: Content, encoding: str) -> Iterator[Any]:
+    """Open a text file as a PyArrow stream of UTF-8, decompressed.
+
+    Raises
+    ------
+    OSError
+    """
+    with _decompressed(file, content.compression) as stream:
+        if encoding in ("utf-8", "utf-8-sig"):
+            yield stream
+        else:
+            yield pa.transcoding_input_stream(stream, encoding, "utf-8")
+
+
+@contextmanager
+def _decompressed(file: Path, compression: str | None) -> Iterator[Any]:
+    if compression == "xz":  # PyArrow does not read it.
+        import lzma
+
+        with lzma.open(file) as stream, pa.PythonFile(stream, mode="r") as wrapped:
+            yield wrapped
+    else:
+        with pa.input_stream(file, compression=compression) as stream:
+            yield stream
+
+
+def decode(content: bytes, encoding: str | None) -> tuple[str, str]:
+    """Decode a text; return it with the encoding.
+
+    Parameters
+    ----------
+    encoding : str or None
+        None to detect it: byte order mark, UTF-8, or one of :data:`FALLBACKS`.
+
+    Raises
+    ------
+    UnicodeDecodeError
+
+    >>> decode("café".encode("latin1"), None), decode("café".encode("utf-16"), None)
+    (('café', 'cp1252'), ('café', 'utf-16'))
+    """
+    if encoding is not None:
+        return content.decode(encoding), encoding
+    mark = next((name for magic, name in _MARKS.items() if content.startswith(magic)), "utf-8")
+    for name in (mark, *FALLBACKS):
+        try:
+            return content.decode(name).removeprefix("\ufeff"), name
+        except UnicodeDecodeError:
+            pass
+    raise AssertionError  # unreachable: latin1 decodes any bytes
+
+
+def tail(file: Path, content: Content, encoding: str) -> bytes:
+    """Return the last bytes of a text file in UTF-8; this reads the whole file."""
+    last = b""
+    with open_text(file, content, encoding) as stream:
+        while chunk := stream.read(io.DEFAULT_BUFFER_SIZE * 128):
+            last = (last + chunk)[-_BEGIN:]
+    return last

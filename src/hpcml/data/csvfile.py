@@ -1,0 +1,324 @@
+"""Read CSV files."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from hpcml.data.content import FALLBACKS, Content, open_text, tail
+from hpcml.errors import ConfigError, DataError, printable
+
+# Block sizes in bytes, tried in turn. PyArrow rejects lines that are longer than a block.
+_BLOCKS = (1024**2, 32 * 1024**2, 1024**3)
+
+# Integers between these need uint64; PyArrow infers float64, which rounds them.
+_LEAST_UNSIGNED, _MOST_UNSIGNED = 2.0**63, 2.0**64
+
+_DECIMAL_COMMA = r"^[+-]?\d+,\d+$"
+
+# Returns the columns to read, given the names of all.
+Choose = Callable[[Sequence[str]], list[str]]
+
+
+def check_delimiter(delimiter: Any) -> str:
+    r"""Return the character of a delimiter, which may be spelled tab or \t.
+
+    Raises
+    ------
+    DataError
+
+    >>> check_delimiter(r"\t"), check_delimiter("tab"), check_delimiter(";")
+    ('\t', '\t', ';')
+    """
+    text = "\t" if str(delimiter).strip("'\"") in (r"\t", "tab", "\t") else delimiter
+    if not isinstance(text, str) or len(text) != 1 or not text.isascii() or text in '\r\n"':
+        raise DataError(f"data.delimiter={delimiter}: must be one character", "for example ',', ';', '|', or tab")
+    return text
+
+
+def check_decimal(decimal: Any, delimiter: str) -> str:
+    """Return the decimal mark, a point or a comma, which must differ from the delimiter.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if decimal not in (".", ","):
+        raise ConfigError(f"data.decimal={decimal}: must be '.' or ','", "for example 'data.decimal=\",\"'")
+    if decimal == delimiter:
+        raise ConfigError(
+            f"data.decimal={decimal}: is also data.delimiter",
+            "type the character between the columns, for example 'data.delimiter=\";\"'",
+        )
+    return str(decimal)
+
+
+def check_na_values(values: Any) -> tuple[str, ...] | None:
+    """Return the texts that mean a missing value, from a list or a single value.
+
+    Raises
+    ------
+    ConfigError
+
+    >>> check_na_values(["?", -999, None, math.nan])
+    ('?', '-999', 'null', 'nan', 'NaN')
+    """
+    if values is None:
+        return None
+    found: list[str] = []
+    for value in values if isinstance(values, (list, tuple)) else [values]:
+        if isinstance(value, bool) or not isinstance(value, (str, int, float, type(None))):
+            raise ConfigError(
+                f"data.na_values={values}: {value} is neither text nor number", "quote a text: 'data.na_values=[\"?\"]'"
+            )
+        # Hydra parses null and nan.
+        nan = isinstance(value, float) and math.isnan(value)
+        found += ["null"] if value is None else ["nan", "NaN"] if nan else [str(value)]
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class CsvFormat:
+    """Format of a CSV file.
+
+    Parameters
+    ----------
+    header : bool
+        Whether the first line has the names; otherwise they are f0, f1, ...
+    encoding : str or None
+        None to detect it.
+    texts : bool
+        Whether only an empty cell is missing; NA, null and other words are text.
+    decimal : str
+        Decimal mark of numbers.
+    na_values : tuple of str or None
+        Texts that mean a missing value, in addition to the empty cell; None for PyArrow's default.
+    """
+
+    delimiter: str = ","
+    header: bool = True
+    encoding: str | None = None
+    texts: bool = False
+    decimal: str = "."
+    na_values: tuple[str, ...] | None = None
+
+    def parse_options(self) -> Any:
+        # Without newlines_in_values, PyArrow splits a file at line breaks in quotes too, and may
+        # return wrong cells without an error.
+        return pyarrow.csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True)
+
+    def convert_options(self) -> Any:
+        # An empty cell is a missing value, in text columns as well; "" is an empty text.
+        options = pyarrow.csv.ConvertOptions(
+            strings_can_be_null=True, quoted_strings_can_be_null=False, decimal_point=self.decimal
+        )
+        if self.texts or self.na_values is not None:
+            options.null_values = ["", *(self.na_values or ())]
+        return options
+
+    def read_options(self, block_size: int) -> Any:
+        return pyarrow.csv.ReadOptions(autogenerate_column_names=not self.header, block_size=block_size)
+
+
+class CsvFile:
+    """A CSV file.
+
+    Parameters
+    ----------
+    path : str
+        Name of the file in messages.
+    """
+
+    def __init__(self, file: Path, path: str, content: Content, csv: CsvFormat) -> None:
+        self.file, self.path, self.content, self.csv = file, path, content, csv
+        self.encoding = csv.encoding or content.mark or "utf-8"
+
+    def read(
+        self,
+        choose: Choose | None = None,
+        rows: int | None = None,
+        types: Mapping[str, pa.DataType] | None = None,
+    ) -> pa.Table:
+        """Read the file; choose an encoding if none is given and it is not UTF-8.
+
+        Parameters
+        ----------
+        choose : callable or None
+            Returns the columns to read, given the names of all; None to read all.
+        rows : int or None
+            Number of rows to read from the begin of the file.
+        types : mapping of str to DataType or None
+            Types of columns, which are inferred otherwise.
+
+        Raises
+        ------
+        DataError
+            If a quote is not closed, or text is not in the encoding.
+        """
+        columns: list[str] = []
+        if choose is not None:
+            head = self._decode(lambda: self._read(rows=0))
+            columns = choose(head.column_names)
+        table = self._decode(lambda: self._read(columns, rows, types))
+        self._check_quotes(table)
+        return self._with_large_integers(table, rows, types or {})
+
+    def _decode(self, read: Callable[[], pa.Table]) -> pa.Table:
+        """Read a table; if it is not UTF-8 and no encoding is given, read it in another one."""
+        table = read()
+        bad = _not_utf8(table)
+        if bad is None:
+            return table
+        if self.csv.encoding is not None or self.content.mark is not None:
+            raise DataError(f"{self.path}: {bad} not UTF-8 text", "name the encoding, for example data.encoding=latin1")
+        for self.encoding in FALLBACKS:
+            with contextlib.suppress(UnicodeDecodeError):
+                table = read()
+                break
+        warnings.warn(
+            f"{self.path}: is not UTF-8 text, and is read as {self.encoding} (Western European){_sample(table)}; "
+            "if that is wrong, name the encoding, for example data.encoding=latin2",
+            stacklevel=2,
+        )
+        return table
+
+    def _read(
+        self, columns: Sequence[str] = (), rows: int | None = None, types: Mapping[str, pa.DataType] | None = None
+    ) -> pa.Table:
+        convert = self.csv.convert_options()
+        convert.include_columns = list(columns)
+        convert.column_types = dict(types or {})
+        for block_size in _BLOCKS:
+            try:
+                table = self._attempt(block_size, rows, convert)
+            except pa.ArrowInvalid as error:
+                self._check_line(error, block_size)
+            else:
+                if table is not None:
+                    return table
+        return self._attempt(_BLOCKS[-1], None, convert).slice(0, rows)
+
+    def _attempt(self, block_size: int, rows: int | None, convert: Any) -> Any:
+        """Read the file, or the first rows from its first block; return None if that has fewer."""
+        options = (self.csv.read_options(block_size), self.csv.parse_options(), convert)
+        with open_text(self.file, self.content, self.encoding) as stream:
+            if rows is None:
+                return pyarrow.csv.read_csv(stream, *options)
+            # The types are those of the first block, which must therefore contain all rows.
+            with pyarrow.csv.open_csv(stream, *options) as reader:
+                batches = list(itertools.islice(reader, 1 if rows == 0 else 2))
+                table = pa.Table.from_batches(batches[:1], schema=reader.schema)
+        return table.slice(0, rows) if table.num_rows >= rows or len(batches) < 2 else None
+
+    def _check_line(self, error: pa.ArrowInvalid, block_size: int) -> None:
+        """Raise an error again unless a larger block may help."""
+        message = str(error)
+        empty = "Empty CSV file or block" in message
+        if not empty and "straddling" not in message:
+            raise error
+        if empty and self.file.stat().st_size < _BLOCKS[0]:
+            raise DataError(f"{self.path}: has no rows", "expected names in the first line, and rows below") from error
+        if block_size == _BLOCKS[-1]:
+            raise DataError(f"{self.path}: a line is longer than 1GB", "is a quote not closed?") from error
+
+    def _check_quotes(self, table: pa.Table) -> None:
+        """Check that the last cell does not contain the rest of the file because of a lone quote.
+
+        Raises
+        ------
+        DataError
+        """
+        if not table.num_rows or not table.num_columns or not pa.types.is_string(table.schema.types[-1]):
+            return
+        last = table.column(table.num_columns - 1)[-1].as_py() or ""
+        if "\n" in last and not tail(self.file, self.content, self.encoding).rstrip().endswith(b'"'):
+            raise DataError(
+                f"{self.path}: a quote is not closed in the row that ends with {printable(repr(last), 100)}",
+                'close it; or write a quote in a cell as "" and the cell in quotes',
+            )
+
+    def _with_large_integers(self, table: pa.Table, rows: int | None, types: Mapping[str, pa.DataType]) -> pa.Table:
+        """Replace columns of integers from 2**63 to 2**64, which PyArrow infers as float64."""
+        names = table.column_names
+        large = [number for number, column in enumerate(table.columns) if may_be_unsigned(column)]
+        for number in large:
+            name = names[number]
+            if name in types or names.count(name) > 1:
+                continue
+            # Numbers such as 1e19 are not integers.
+            with contextlib.suppress(pa.ArrowInvalid, DataError):
+                column = self._read([name], rows, {name: pa.uint64()})
+                table = table.set_column(number, name, column[0])
+        return table
+
+
+def may_be_unsigned(column: Any) -> bool:
+    """Return whether a column of float64 may contain integers from 2**63 to 2**64."""
+    if not pa.types.is_floating(column.type):
+        return False
+    ends = pc.min_max(column).as_py()
+    least, most = ends["min"], ends["max"]
+    return least is not None and least >= 0 and _LEAST_UNSIGNED <= most <= _MOST_UNSIGNED
+
+
+def _not_utf8(table: pa.Table) -> str | None:
+    """Describe the columns of a table that are not UTF-8; None if all are."""
+    try:
+        names = table.schema.names
+    except UnicodeDecodeError:
+        return "the names of the columns are"
+    bad = [repr(name) for name, kind in zip(names, table.schema.types, strict=True) if pa.types.is_binary(kind)]
+    if not bad:
+        return None
+    return f"column {bad[0]} is" if len(bad) == 1 else f"columns {', '.join(bad)} are"
+
+
+def _sample(table: pa.Table) -> str:
+    """Return an example of text that is not ASCII, by which a user can judge the encoding."""
+    for name in table.column_names:
+        if not name.isascii():
+            return f", for example {printable(repr(name), 60)}"
+    for column in table.columns:
+        if pa.types.is_string(column.type):
+            odd = column.filter(pc.invert(pc.string_is_ascii(column)))
+            if len(odd):
+                return f", for example {printable(repr(odd[0].as_py()), 60)}"
+    return ""
+
+
+def warn_decimal_commas(table: pa.Table, path: str) -> None:
+    """Warn about columns of text in which every cell is a number with a decimal comma."""
+    found = [
+        (name, example)
+        for name, column in zip(table.column_names, table.columns, strict=True)
+        if (example := _decimal_comma(column)) is not None
+    ]
+    if found:
+        names = ", ".join(f"'{printable(name)}'" for name, _ in found)
+        noun = "column" if len(found) == 1 else "columns"
+        warnings.warn(
+            f"{path}: numbers with a decimal comma in {noun} {names} are read as text, for example "
+            f"'{found[0][1]}'; to read numbers, type 'data.decimal=\",\"'",
+            stacklevel=2,
+        )
+
+
+def _decimal_comma(column: Any) -> str | None:
+    if not pa.types.is_string(column.type) or column.null_count == len(column):
+        return None
+    texts = column.drop_null()
+    # The first cell is enough to rule out most columns of text.
+    for part in (texts.slice(0, 1), texts):
+        if not pc.all(pc.match_substring_regex(part, _DECIMAL_COMMA)).as_py():
+            return None
+    return str(texts[0].as_py())

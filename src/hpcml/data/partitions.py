@@ -1,0 +1,58 @@
+"""Read the values in the names of a Hive-partitioned directory, such as ``year=2024/``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.dataset
+
+from hpcml.data.content import FEATHER, PARQUET
+from hpcml.data.files import DataFile
+from hpcml.errors import DataError
+
+_FORMATS = {PARQUET: "parquet", FEATHER: "feather"}
+
+# For each partition column, the value in a file.
+Values = Mapping[str, pa.Scalar]
+
+
+def partition_values(files: Sequence[DataFile], kind: str) -> list[Values]:
+    """Return the partition columns of each file, with types inferred from all files.
+
+    Parameters
+    ----------
+    kind : str
+        Format of the files; see :mod:`hpcml.data.content`.
+
+    Raises
+    ------
+    DataError
+        If files of another format than Parquet or Feather are partitioned.
+    """
+    partitioned = [file for file in files if file.partitioned]
+    if not partitioned:
+        return [{} for _ in files]
+    if kind not in _FORMATS:
+        raise DataError(
+            f"{partitioned[0]}: is in a partitioned directory, which hpcml reads from Parquet only, not {kind}",
+            "write the partition as a column, or name the files: 'data.path=[FILE, ...]'",
+        )
+    values: dict[str, Values] = {}
+    for base in dict.fromkeys(file.base for file in files):
+        paths = [str(file.path) for file in files if file.base == base]
+        found = pyarrow.dataset.dataset(paths, format=_FORMATS[kind], partitioning="hive", partition_base_dir=str(base))
+        for fragment in found.get_fragments():
+            keys = pyarrow.dataset.get_partition_keys(fragment.partition_expression)
+            values[fragment.path] = {
+                name: pa.scalar(value, found.schema.field(name).type) for name, value in keys.items()
+            }
+    return [values[str(file.path)] for file in files]
+
+
+def with_partitions(table: pa.Table, values: Values) -> pa.Table:
+    """Append partition columns to the table of a file; a column of the file takes precedence."""
+    for name, value in values.items():
+        if name not in table.column_names:
+            table = table.append_column(name, pa.repeat(value, table.num_rows))
+    return table

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.feather
 import pyarrow.parquet
 
 from hpcml.data.content import PARQUET, STREAM, Content
-from hpcml.data.csvfile import Choose
+from hpcml.data.csvfile import Choose, first_rows
 
 # Rows to decode at a time if only the first rows are read.
 _BATCH = 65_536
@@ -29,20 +28,23 @@ class ArrowFile:
         if self.content.format == PARQUET:
             return self._parquet(choose, rows)
         with self._batches() as (schema, batches):
-            table = pa.Table.from_batches(_first(batches, rows), schema=schema).slice(0, rows)
+            table = first_rows(batches, schema, rows)
+        if choose is not None:
+            table = table.select(choose(table.column_names))
         # Corrupt offsets would crash the process later; Parquet is checked while it is decoded.
         table.validate(full=True)
-        return table if choose is None else table.select(choose(table.column_names))
+        return table
 
     def _parquet(self, choose: Choose | None, rows: int | None) -> pa.Table:
         with pyarrow.parquet.ParquetFile(self.file) as file:
-            columns = None if choose is None else choose(file.schema_arrow.names)
-            if rows is None:
-                return file.read(columns=columns)
-            batches = list(_first(file.iter_batches(min(rows, _BATCH), columns=columns), rows))
-            if not batches:
-                return file.read(columns=columns)
-            return pa.Table.from_batches(batches).slice(0, rows)
+            names = file.schema_arrow.names
+            columns = names if choose is None else choose(names)
+            if rows is None or not file.metadata.num_rows:
+                table = file.read(columns=columns)
+            else:
+                table = first_rows(file.iter_batches(min(rows, _BATCH), columns=columns), None, rows)
+        # PyArrow reads a column a.b as well if a is wanted.
+        return table if choose is None else table.select(columns)
 
     @contextmanager
     def _batches(self) -> Iterator[tuple[pa.Schema, Iterator[Any]]]:
@@ -50,19 +52,6 @@ class ArrowFile:
             if self.content.format == STREAM:
                 with pa.ipc.open_stream(source) as reader:
                     yield reader.schema, iter(reader)
-            elif source.read(6) == b"ARROW1":
+            else:
                 with pa.ipc.open_file(source) as reader:
-                    yield reader.schema, (reader.get_batch(number) for number in range(reader.num_record_batches))
-            else:  # The first version of Feather
-                table = pyarrow.feather.read_table(self.file)
-                yield table.schema, iter(table.to_batches())
-
-
-def _first(batches: Iterator[Any], rows: int | None) -> Iterator[Any]:
-    """Return batches until they contain a number of rows."""
-    total = 0
-    for batch in batches:
-        yield batch
-        total += batch.num_rows
-        if rows is not None and total >= rows:
-            return
+                    yield reader.schema, map(reader.get_batch, range(reader.num_record_batches))

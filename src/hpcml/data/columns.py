@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from hpcml.data.files import SEPARATOR
@@ -43,6 +43,44 @@ def check_columns(key: str, names: Any) -> tuple[str, ...]:
     return tuple(check_column(key, name) or "" for name in names)
 
 
+def check_known(named: Mapping[str, str], names: Sequence[str], path: str) -> None:
+    """Check that a file has the columns that a user has named.
+
+    Parameters
+    ----------
+    named : mapping of str to str
+        Column names by the keys that name them, such as ``drop[0]``.
+    names : sequence of str
+        The file's columns.
+
+    Raises
+    ------
+    DataError
+    """
+    known = set(names)
+    lacking = {key: name for key, name in named.items() if name not in known}
+    if not lacking:
+        return
+    keys = ", ".join(f"data.{key}={name}" for key, name in lacking.items())
+    hints = dict.fromkeys(nearest(name, names) for name in lacking.values())
+    if len(names) == 1:
+        hints[f"there is only one column: {SEPARATOR}"] = None
+    raise DataError(f"{keys}: {path} has no such {'column' if len(lacking) == 1 else 'columns'}", *hints)
+
+
+def select(names: Sequence[str], wanted: Collection[str], path: str) -> list[str]:
+    """Return the wanted columns in the order of the file.
+
+    Raises
+    ------
+    DataError
+        If the name of a wanted column is not unique.
+    """
+    found = [name for name in names if name in wanted]
+    check_unique(found, path)
+    return found
+
+
 def check_unique(names: Sequence[str], path: str) -> None:
     """Check that the names of columns are unique.
 
@@ -53,34 +91,12 @@ def check_unique(names: Sequence[str], path: str) -> None:
     counts = Counter(names)
     twice = sorted(name for name, count in counts.items() if count > 1)
     if twice == [""]:
-        raise DataError(f"{path}: {counts['']} columns have no name", "name them in the first line")
+        raise DataError(
+            f"{path}: {counts['']} columns have no name",
+            "name them in the first line, or exclude them: 'data.drop=[\"\"]'",
+        )
     if twice:
-        raise DataError(f"{path}: duplicate column names: {', '.join(twice)}")
-
-
-def select(names: Sequence[str], wanted: Mapping[str, str], path: str) -> list[str]:
-    """Return the wanted columns in the order of the file.
-
-    Parameters
-    ----------
-    names : sequence of str
-        The file's columns.
-    wanted : mapping of str to str
-        Column names by the keys that name them, such as ``columns[0]``.
-
-    Raises
-    ------
-    DataError
-        If a column does not exist, or its name is not unique.
-    """
-    known, chosen = set(names), set(wanted.values())
-    lacking = {key: name for key, name in wanted.items() if name not in known}
-    if lacking:
-        keys = ", ".join(f"data.{key}={name}" for key, name in lacking.items())
-        hints = list(dict.fromkeys(nearest(name, names) for name in lacking.values()))
-        if len(names) == 1:
-            hints.append(f"there is only one column: {SEPARATOR}")
-        raise DataError(f"{keys}: {path} has no such column", *hints)
-    found = [name for name in names if name in chosen]
-    check_unique(found, path)
-    return found
+        raise DataError(
+            f"{path}: duplicate column names: {', '.join(twice)}",
+            f"rename them, or exclude them: 'data.drop=[{','.join(twice)}]'",
+        )

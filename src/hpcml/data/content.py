@@ -22,12 +22,16 @@ FALLBACKS = ("cp1252", "latin1")
 
 _BEGIN = 4096
 
+# Bytes that text in an encoding of one byte for ASCII does not contain.
+_BINARY_BYTES = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+
 _COMPRESSED = {
     b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4", b"\xfd7zXZ": "xz",
 }  # fmt: skip
-_BINARY = {b"PAR1": PARQUET, b"ARROW1": FEATHER, b"FEA1": FEATHER, b"\xff\xff\xff\xff": STREAM}
+_BINARY = {b"PAR1": PARQUET, b"ARROW1": FEATHER, b"\xff\xff\xff\xff": STREAM}
 _OTHERS = {
     b"PK\x03\x04": ("a zip archive", "unpack it: unzip; for NumPy's use data=npz, from Excel save as CSV"),
+    b"FEA1": ("a Feather file of version 1", "write it again with a newer version: DataFrame.to_feather"),
     b"PARE": ("an encrypted Parquet file", "decrypt it first"),
     b"\x93NUMPY": ("a NumPy file", "use data=npy"),
     b"\x89HDF": ("an HDF5 file", "write it as Parquet"),
@@ -111,9 +115,9 @@ def detect(file: Path, path: str, encoding: str | None = None) -> Content:
         if begin.startswith(magic):
             raise DataError(f"{path}: is {what}, not CSV, JSON Lines, Parquet or Feather", remedy)
     mark = next((name for magic, name in _MARKS.items() if begin.startswith(magic)), None)
-    if b"\0" in begin and encoding is None and mark in (None, "utf-8"):
+    if encoding is None and mark in (None, "utf-8") and _BINARY_BYTES.search(begin):
         raise DataError(
-            f"{path}: is not a text file: it contains zero bytes",
+            f"{path}: is neither text nor a table in a format that hpcml reads",
             "expected CSV, JSON Lines, Parquet or Feather; if it is UTF-16, type data.encoding=utf-16-le",
         )
     text = begin.decode(encoding or mark or "utf-8", errors="replace")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from hpcml.data.content import FALLBACKS, Content, open_text, tail
-from hpcml.errors import ConfigError, DataError, printable
+from hpcml.data.csvformat import CsvFormat
+from hpcml.errors import DataError, printable
 
 # Block sizes in bytes, tried in turn. PyArrow rejects lines that are longer than a block.
 _BLOCKS = (1024**2, 32 * 1024**2, 1024**3)
@@ -30,104 +28,23 @@ _DECIMAL_COMMA = r"^[+-]?\d+,\d+$"
 Choose = Callable[[Sequence[str]], list[str]]
 
 
-def check_delimiter(delimiter: Any) -> str:
-    r"""Return the character of a delimiter, which may be spelled tab or \t.
-
-    Raises
-    ------
-    DataError
-
-    >>> check_delimiter(r"\t"), check_delimiter("tab"), check_delimiter(";")
-    ('\t', '\t', ';')
-    """
-    text = "\t" if str(delimiter).strip("'\"") in (r"\t", "tab", "\t") else delimiter
-    if not isinstance(text, str) or len(text) != 1 or not text.isascii() or text in '\r\n"':
-        raise DataError(f"data.delimiter={delimiter}: must be one character", "for example ',', ';', '|', or tab")
-    return text
-
-
-def check_decimal(decimal: Any, delimiter: str) -> str:
-    """Return the decimal mark, a point or a comma, which must differ from the delimiter.
-
-    Raises
-    ------
-    ConfigError
-    """
-    if decimal not in (".", ","):
-        raise ConfigError(f"data.decimal={decimal}: must be '.' or ','", "for example 'data.decimal=\",\"'")
-    if decimal == delimiter:
-        raise ConfigError(
-            f"data.decimal={decimal}: is also data.delimiter",
-            "type the character between the columns, for example 'data.delimiter=\";\"'",
-        )
-    return str(decimal)
-
-
-def check_na_values(values: Any) -> tuple[str, ...] | None:
-    """Return the texts that mean a missing value, from a list or a single value.
-
-    Raises
-    ------
-    ConfigError
-
-    >>> check_na_values(["?", -999, None, math.nan])
-    ('?', '-999', 'null', 'nan', 'NaN')
-    """
-    if values is None:
-        return None
-    found: list[str] = []
-    for value in values if isinstance(values, (list, tuple)) else [values]:
-        if isinstance(value, bool) or not isinstance(value, (str, int, float, type(None))):
-            raise ConfigError(
-                f"data.na_values={values}: {value} is neither text nor number", "quote a text: 'data.na_values=[\"?\"]'"
-            )
-        # Hydra parses null and nan.
-        nan = isinstance(value, float) and math.isnan(value)
-        found += ["null"] if value is None else ["nan", "NaN"] if nan else [str(value)]
-    return tuple(found)
-
-
-@dataclass(frozen=True)
-class CsvFormat:
-    """Format of a CSV file.
+def first_rows(batches: Iterable[Any], schema: pa.Schema | None, rows: int | None) -> pa.Table:
+    """Return the first rows of record batches, without reading more batches than necessary.
 
     Parameters
     ----------
-    header : bool
-        Whether the first line has the names; otherwise they are f0, f1, ...
-    encoding : str or None
-        None to detect it.
-    texts : bool
-        Whether only an empty cell is missing; NA, null and other words are text.
-    decimal : str
-        Decimal mark of numbers.
-    na_values : tuple of str or None
-        Texts that mean a missing value, in addition to the empty cell; None for PyArrow's default.
+    schema : Schema or None
+        None if there is at least one batch.
+    rows : int or None
+        None for all.
     """
-
-    delimiter: str = ","
-    header: bool = True
-    encoding: str | None = None
-    texts: bool = False
-    decimal: str = "."
-    na_values: tuple[str, ...] | None = None
-
-    def parse_options(self) -> Any:
-        # Without newlines_in_values, PyArrow splits a file at line breaks in quotes too, and may
-        # return wrong cells without an error.
-        return pyarrow.csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True)
-
-    def convert_options(self) -> Any:
-        # An empty cell is a missing value, in text columns as well; "" is an empty text.
-        options = pyarrow.csv.ConvertOptions(
-            strings_can_be_null=True, quoted_strings_can_be_null=False, decimal_point=self.decimal
-        )
-        if self.texts or self.na_values is not None:
-            options.null_values = ["", *(self.na_values or ())]
-        return options
-
-    def read_options(self, block_size: int) -> Any:
-        return pyarrow.csv.ReadOptions(autogenerate_column_names=not self.header, block_size=block_size)
+    found, total = [], 0
+    for batch in batches:
+        found.append(batch)
+        total += batch.num_rows
+        if rows is not None and total >= rows:
+            break
+    return pa.Table.from_batches(found, schema=schema).slice(0, rows)
 
 
 class CsvFile:
@@ -166,11 +83,17 @@ class CsvFile:
             If a quote is not closed, or text is not in the encoding.
         """
         columns: list[str] = []
+        chosen: list[str] = []
         if choose is not None:
-            head = self._decode(lambda: self._read(rows=0))
-            columns = choose(head.column_names)
+            names = self._decode(lambda: self._read(rows=0)).column_names
+            chosen = choose(names)
+            if chosen != names:
+                # The last column shows whether a quote is not closed.
+                columns = list(dict.fromkeys([*chosen, names[-1]]))
         table = self._decode(lambda: self._read(columns, rows, types))
         self._check_quotes(table)
+        if columns:
+            table = table.select(chosen)
         return self._with_large_integers(table, rows, types or {})
 
     def _decode(self, read: Callable[[], pa.Table]) -> pa.Table:
@@ -200,34 +123,29 @@ class CsvFile:
         convert.column_types = dict(types or {})
         for block_size in _BLOCKS:
             try:
-                table = self._attempt(block_size, rows, convert)
+                return self._attempt(block_size, rows, convert)
             except pa.ArrowInvalid as error:
-                self._check_line(error, block_size)
-            else:
-                if table is not None:
-                    return table
-        return self._attempt(_BLOCKS[-1], None, convert).slice(0, rows)
+                self._check_line(error, block_size, rows)
+        raise AssertionError  # unreachable: an error with the last block size is raised
 
     def _attempt(self, block_size: int, rows: int | None, convert: Any) -> Any:
-        """Read the file, or the first rows from its first block; return None if that has fewer."""
         options = (self.csv.read_options(block_size), self.csv.parse_options(), convert)
         with open_text(self.file, self.content, self.encoding) as stream:
             if rows is None:
                 return pyarrow.csv.read_csv(stream, *options)
-            # The types are those of the first block, which must therefore contain all rows.
             with pyarrow.csv.open_csv(stream, *options) as reader:
-                batches = list(itertools.islice(reader, 1 if rows == 0 else 2))
-                table = pa.Table.from_batches(batches[:1], schema=reader.schema)
-        return table.slice(0, rows) if table.num_rows >= rows or len(batches) < 2 else None
+                return first_rows(reader, reader.schema, rows)
 
-    def _check_line(self, error: pa.ArrowInvalid, block_size: int) -> None:
+    def _check_line(self, error: pa.ArrowInvalid, block_size: int, rows: int | None) -> None:
         """Raise an error again unless a larger block may help."""
         message = str(error)
-        empty = "Empty CSV file or block" in message
-        if not empty and "straddling" not in message:
-            raise error
-        if empty and self.file.stat().st_size < _BLOCKS[0]:
+        if "Empty CSV file or block" in message and self.file.stat().st_size < _BLOCKS[0]:
             raise DataError(f"{self.path}: has no rows", "expected names in the first line, and rows below") from error
+        too_long = "Empty CSV file or block" in message or "straddling" in message
+        # If only the first rows are read, the types are those of the first block.
+        other_type = rows is not None and "conversion error" in message
+        if not too_long and not other_type:
+            raise error
         if block_size == _BLOCKS[-1]:
             raise DataError(f"{self.path}: a line is longer than 1GB", "is a quote not closed?") from error
 

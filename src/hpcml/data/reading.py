@@ -5,22 +5,25 @@ from __future__ import annotations
 import functools
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from hpcml.data.arrowfile import ArrowFile
-from hpcml.data.columns import select
 from hpcml.data.content import CSV, JSON_LINES, Content, detect
-from hpcml.data.csvfile import Choose, CsvFile, CsvFormat, warn_decimal_commas
+from hpcml.data.csvfile import Choose, CsvFile, warn_decimal_commas
+from hpcml.data.csvformat import CsvFormat
 from hpcml.data.files import DataFile, check_room, find_files, joined, readable
 from hpcml.data.jsonlines import JsonLines
 from hpcml.data.partitions import Values, partition_values, with_partitions
 from hpcml.data.union import Part, combine
 from hpcml.errors import DataError, printable
 from hpcml.units import count
+
+# Returns the columns to read, given the names of all and the path of the file.
+ChooseOfFile = Callable[[Sequence[str], str], list[str]]
 
 # Number of words to list in the warning about words that are read as missing.
 _WORDS = 3
@@ -44,7 +47,7 @@ class _Source:
 def read_table(
     path: str | Sequence[str],
     csv: CsvFormat,
-    wanted: Mapping[str, str] | None = None,
+    choose: ChooseOfFile | None = None,
     rows: int | None = None,
 ) -> pa.Table:
     """Read CSV, JSON Lines, Parquet, Feather and Arrow files as one table.
@@ -53,16 +56,15 @@ def read_table(
     ----------
     path : str or sequence of str
         Files, patterns and directories. The format is detected by content.
-    wanted : mapping of str to str or None
-        Columns to read, by the keys that name them; None for all.
+    choose : callable or None
+        Returns the columns to read, given the names of all and the path of a file; None to read all.
     rows : int or None
         Number of rows to read from the begin; None for all.
 
     Raises
     ------
     DataError
-        If a file is missing, empty, ragged or damaged, formats or columns differ, or a wanted column
-        does not exist.
+        If a file is missing, empty, ragged or damaged, or formats or columns differ.
     """
     paths = [path] if isinstance(path, str) else list(path)
     name = joined(paths)
@@ -73,7 +75,7 @@ def read_table(
     parts: list[Part] = []
     left = rows
     for source in sources:
-        parts.append(_part(source, csv, wanted or {}, left))
+        parts.append(_part(source, csv, choose, left))
         if left is not None:
             left -= parts[-1].table.num_rows
             if left <= 0:
@@ -150,23 +152,23 @@ def _check_formats(files: Sequence[DataFile], contents: Sequence[Content]) -> No
             )
 
 
-def _part(source: _Source, csv: CsvFormat, wanted: Mapping[str, str], rows: int | None) -> Part:
+def _part(source: _Source, csv: CsvFormat, choose: ChooseOfFile | None, rows: int | None) -> Part:
     """Read one file."""
-    path, values = str(source.file), source.partitions
-
-    def choose(names: Sequence[str]) -> list[str]:
-        extra = [name for name in values if name not in names]
-        chosen = select([*names, *extra], wanted, path)
-        return [name for name in chosen if name not in extra] if extra else chosen
-
+    path, partitions = str(source.file), source.partitions
     opened = source.open(csv)
-    chosen = choose if wanted else None
+    chosen: list[str] = []
+
+    def of_file(names: Sequence[str]) -> list[str]:
+        assert choose is not None
+        chosen[:] = choose([*names, *(name for name in partitions if name not in names)], path)
+        return [name for name in names if name in chosen]
+
+    of_these = None if choose is None else of_file
     with readable(path):
-        table = opened.read(chosen, rows)
-        used = {name: value for name, value in values.items() if not wanted or name in wanted.values()}
-        table = with_partitions(table, used)
+        table = with_partitions(opened.read(of_these, rows), partitions)
+        table = table.select(chosen) if chosen else table
     if isinstance(opened, CsvFile):
-        return Part(path, table, functools.partial(_read_as_text, opened, chosen, rows))
+        return Part(path, table, functools.partial(_read_as_text, opened, of_these, rows))
     return Part(path, table)
 
 
@@ -187,7 +189,7 @@ def warn_words_read_as_missing(path: Sequence[str], csv: CsvFormat, table: pa.Ta
         return
     with warnings.catch_warnings():  # They were shown when the table was read.
         warnings.simplefilter("ignore")
-        literal = read_table(path, replace(csv, na_values=()), {"target": column}, table.num_rows)[column]
+        literal = read_table(path, replace(csv, na_values=()), lambda *_: [column], table.num_rows)[column]
     words = Counter(literal.filter(pc.is_null(table[column])).drop_null().to_pylist())
     if words:
         shown = ", ".join(f"'{printable(word)}' ({number}x)" for word, number in words.most_common(_WORDS))

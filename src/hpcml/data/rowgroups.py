@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, field
+import functools
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from hpcml.data.blocks import ROWS, Blocks, Read
-from hpcml.data.columns import check_column, check_columns
-from hpcml.data.content import PARQUET
+from hpcml.data.columns import check_column, check_columns, check_unique
+from hpcml.data.content import PARQUET, detect
 from hpcml.data.files import PARQUET_SUFFIXES, DataFile, check_paths, find_files, joined, readable
+from hpcml.data.frames import to_frame
 from hpcml.data.index import find_indices
 from hpcml.data.partitions import Values, partition_values
 from hpcml.data.reading import warn_skipped, without_empty
 from hpcml.data.samples import not_numeric
-from hpcml.data.table import TableFile, check_types, to_frame, warn_excluded
+from hpcml.data.table import TableFile, warn_excluded
 from hpcml.data.union import check_same_names
 from hpcml.errors import DataError
 from hpcml.keys import check_keys, config_key, documented, kind, whole
@@ -31,7 +34,7 @@ _BUFFER = 1024**2
 class RowGroups:
     """Parquet files, read in blocks of whole row groups. Files without rows are skipped with a warning."""
 
-    path: str = config_key(
+    path: str | Sequence[str] = config_key(
         MISSING,
         "Parquet file, pattern such as part-*.parquet, or directory of Parquet files; or a list of them",
         kind("path, or list of paths"),
@@ -39,18 +42,25 @@ class RowGroups:
     )
     target: str | None = config_key(None, "Column to predict; it may hold text")
     drop: tuple[str, ...] = config_key((), "Columns to exclude", kind("list of columns"), example="[id, date]")
+    columns: tuple[str, ...] = config_key(
+        (), "Columns to read; the target is read as well. []: all", kind("list of columns"), example="[age, income]"
+    )
     block_size: int = config_key(
         ROWS, "Rows of a block: row groups are put together up to about this number; a larger one is a block", whole()
     )
-    # The paths, of which `path` is one text for messages.
-    paths: tuple[str, ...] = field(init=False, repr=False, default=())
 
     def __post_init__(self) -> None:
         check_keys(self, "data.")
-        object.__setattr__(self, "paths", check_paths(self.path))
-        object.__setattr__(self, "path", joined(self.paths))
-        object.__setattr__(self, "drop", check_columns("drop", self.drop))
-        object.__setattr__(self, "target", check_column("target", self.target))
+        store = functools.partial(object.__setattr__, self)
+        store("path", check_paths(self.path))
+        store("target", check_column("target", self.target))
+        store("drop", check_columns("drop", self.drop))
+        store("columns", check_columns("columns", self.columns))
+
+    @property
+    def name(self) -> str:
+        """The paths as one text, for messages."""
+        return joined(check_paths(self.path))
 
     def load(self) -> Blocks:
         """Read the footers.
@@ -61,16 +71,14 @@ class RowGroups:
             If a file is missing, damaged or empty, its columns differ, or the type of a feature is
             one that no estimator takes.
         """
-        table = TableFile(path=self.path, target=self.target, drop=self.drop)
-        schema, groups = self._footers(table)
+        schema, groups = self._footers()
+        table = TableFile(path=self.path, target=self.target, drop=self.drop, columns=self.columns)
+        chosen = table.choose(schema.names, self.name)
         excluded = find_indices(schema, table.named)
-        features = table.features(schema, excluded)
-        warn_excluded(self.path, excluded)
-        check_types(self.path, schema, features)
-        columns = [*features, *([self.target] if self.target else [])]
-        wanted = pa.schema([schema.field(name) for name in columns])
+        warn_excluded(self.name, excluded)
+        wanted = pa.schema([schema.field(name) for name in chosen if name not in excluded])
+        features = table.features(wanted)
         chunks = _together(groups, self.block_size)
-
         read = TableFile(path=self.path, target=self.target)  # Reads the selected columns only.
 
         def recipe(number: int) -> Read:
@@ -82,14 +90,14 @@ class RowGroups:
             n_features=len(features),
             has_target=self.target is not None,
             feature_names=tuple(features),
-            not_numeric=not_numeric(to_frame(wanted.empty_table().select(features), self.path)),
-            name=self.path,
+            not_numeric=not_numeric(_empty_frame(wanted, features)),
+            name=self.name,
         )
 
-    def _footers(self, table: TableFile) -> tuple[pa.Schema, list[_Group]]:
+    def _footers(self) -> tuple[pa.Schema, list[_Group]]:
         """Return the schema of all files, and their row groups."""
         files = self._files()
-        with readable(self.path):
+        with readable(self.name):
             partitions = partition_values(files, PARQUET)
         schema, groups, empty = None, [], []
         for path, values in zip(map(str, files), partitions, strict=True):
@@ -98,20 +106,20 @@ class RowGroups:
                 empty.append(path)  # Its types may be wrong: Dask infers them from the values.
                 continue
             its_schema = _with_partitions(found.schema.to_arrow_schema(), values)
-            table.check_unique(its_schema.names)
+            check_unique(its_schema.names, path)
             schema = its_schema if schema is None else _merged(schema, its_schema, path)
             sizes = [found.row_group(number).num_rows for number in range(found.num_row_groups)]
             groups += [_Group(path, number, rows, values) for number, rows in enumerate(sizes)]
         if schema is None:
-            raise DataError(f"{self.path}: has no rows")
-        warn_skipped(empty, self.path, "without rows")
+            raise DataError(f"{self.name}: has no rows")
+        warn_skipped(empty, self.name, "without rows")
         return schema, groups
 
     def _files(self) -> list[DataFile]:
         # Workers may run in another directory.
-        paths = [str(Path(path).expanduser().absolute()) for path in self.paths]
-        with readable(self.path):
-            return without_empty(find_files(paths, PARQUET_SUFFIXES), self.path)
+        paths = [str(Path(path).expanduser().absolute()) for path in check_paths(self.path)]
+        with readable(self.name):
+            return without_empty(find_files(paths, PARQUET_SUFFIXES), self.name)
 
 
 @dataclass(frozen=True)
@@ -131,8 +139,16 @@ def _with_partitions(schema: pa.Schema, values: Values) -> pa.Schema:
     return schema
 
 
+def _empty_frame(schema: pa.Schema, names: Sequence[str]) -> Any:
+    table = schema.empty_table()
+    return to_frame({name: table[name] for name in names}, "")
+
+
 def _footer(path: str) -> Any:
     with readable(path):
+        found = detect(Path(path), path).format
+        if found != PARQUET:
+            raise DataError(f"{path}: is {found}, and only Parquet is read in blocks", "write it as Parquet")
         return pyarrow.parquet.read_metadata(path)
 
 

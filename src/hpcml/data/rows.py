@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hpcml.data.columns import check_unique
-from hpcml.data.csvfile import CsvFormat
+from hpcml.data.csvformat import CsvFormat
 from hpcml.data.index import find_row_numbers
 from hpcml.data.reading import open_json_lines, read_table
 from hpcml.data.table import warn_excluded

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
-from dataclasses import MISSING, dataclass, field
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from hpcml.data.columns import check_column
+from hpcml.data.columns import check_column, check_known, select
 from hpcml.data.content import FALLBACKS, check_encoding, decode
-from hpcml.data.csvfile import CsvFormat, check_delimiter
+from hpcml.data.csvformat import CsvFormat, check_delimiter
 from hpcml.data.dataset import Dataset
 from hpcml.data.files import TABLE_SUFFIXES, check_paths, joined, readable, suffix_of
 from hpcml.data.reading import read_table
-from hpcml.data.table import TableFile
+from hpcml.data.table import labels
 from hpcml.errors import ConfigError, DataError, printable
 from hpcml.keys import check_keys, config_key, documented, kind, whole
 from hpcml.units import count
@@ -27,7 +29,7 @@ from hpcml.units import count
 class TextFile:
     """Texts and their targets."""
 
-    path: str = config_key(
+    path: str | Sequence[str] = config_key(
         MISSING,
         "Parquet, CSV, JSON Lines or Feather file (CSV and JSON may be compressed), pattern or directory of files, or "
         "a list of them; or a directory with one directory for each class and one file for each text",
@@ -49,20 +51,23 @@ class TextFile:
     rows: int | None = config_key(
         None, "Number of rows to read from the begin of a table, for a first try. null: all", whole(), example="1000"
     )
-    # The paths, of which `path` is one text for messages.
-    paths: tuple[str, ...] = field(init=False, repr=False, default=())
 
     def __post_init__(self) -> None:
         check_keys(self, "data.")
-        object.__setattr__(self, "paths", check_paths(self.path))
-        object.__setattr__(self, "path", joined(self.paths))
+        store = functools.partial(object.__setattr__, self)
+        store("path", check_paths(self.path))
         for key in ("text", "target", "groups"):
-            object.__setattr__(self, key, check_column(key, getattr(self, key)))
-        object.__setattr__(self, "delimiter", check_delimiter(self.delimiter))
-        object.__setattr__(self, "encoding", check_encoding(self.encoding))
+            store(key, check_column(key, getattr(self, key)))
+        store("delimiter", check_delimiter(self.delimiter))
+        store("encoding", check_encoding(self.encoding))
         if self.text in {self.target, self.groups}:
             key = "target" if self.text == self.target else "groups"
             raise ConfigError(f"data.{key}={self.text}: is also the column of texts", "name another column")
+
+    @property
+    def name(self) -> str:
+        """The paths as one text, for messages."""
+        return joined(check_paths(self.path))
 
     def load(self) -> Dataset:
         """Read the texts.
@@ -73,40 +78,41 @@ class TextFile:
             If a file is missing, empty, damaged or in another encoding, a column is missing, or it
             does not contain text.
         """
-        path = Path(self.path).expanduser()
-        with readable(self.path):
-            if len(self.paths) == 1 and path.is_dir() and not _contains_tables(path):
+        paths = check_paths(self.path)
+        path = Path(paths[0]).expanduser()
+        with readable(self.name):
+            if len(paths) == 1 and path.is_dir() and not _contains_tables(path):
                 return self._directory(path)
         csv = CsvFormat(self.delimiter, encoding=self.encoding, texts=True)
-        table = read_table(self.paths, csv, self._wanted, self.rows)
+        table = read_table(paths, csv, self._choose, self.rows)
         if table.num_rows == 0:
-            raise DataError(f"{self.path}: has no rows")
-        columns = TableFile(path=self.path)
+            raise DataError(f"{self.name}: has no rows")
         return Dataset(
             X=self._texts(table[self.text]),
-            y=columns.labels(table, self.target),
-            groups=columns.labels(table, self.groups),
-            name=self.path,
+            y=labels(table, self.target, self.name),
+            groups=labels(table, self.groups, self.name),
+            name=self.name,
         )
 
-    @property
-    def _wanted(self) -> dict[str, str]:
+    def _choose(self, names: Sequence[str], path: str) -> list[str]:
         named = {"text": self.text, "target": self.target, "groups": self.groups}
-        return {key: name for key, name in named.items() if name is not None}
+        wanted = {key: name for key, name in named.items() if name is not None}
+        check_known(wanted, names, path)
+        return select(names, set(wanted.values()), path)
 
     def _texts(self, column: Any) -> Any:
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
             found = next((value for value in column.to_pylist() if value is not None), None)
             raise DataError(
-                f"{self.path}: column '{self.text}' contains no text: its type is {kind}, for example "
+                f"{self.name}: column '{self.text}' contains no text: its type is {kind}, for example "
                 f"{printable(repr(found), 100)}",
                 "name the column with the texts: data.text=COLUMN",
             )
         if column.null_count:
             first = next(number for number, text in enumerate(column) if not text.is_valid)
             raise DataError(
-                f"{self.path}: {column.null_count} of {len(column)} texts are missing, the first in row {first}",
+                f"{self.name}: {column.null_count} of {len(column)} texts are missing, the first in row {first}",
                 "remove those rows, or replace them by empty texts",
             )
         return np.array(column.to_pylist(), dtype=object)
@@ -115,7 +121,7 @@ class TextFile:
         for key in ("target", "groups"):
             if getattr(self, key) is not None:
                 raise DataError(
-                    f"data.{key}={getattr(self, key)}: {self.path} is a directory and has no columns",
+                    f"data.{key}={getattr(self, key)}: {self.name} is a directory and has no columns",
                     "the names of its subdirectories are the classes",
                 )
         texts: list[str] = []
@@ -130,16 +136,16 @@ class TextFile:
                 classes += [directory.name] * len(found)
         if not texts:
             raise DataError(
-                f"{self.path}: contains neither directories of texts nor tables",
+                f"{self.name}: contains neither directories of texts nor tables",
                 "expected a directory per class, with a file per text",
             )
         if fallbacks:
             warnings.warn(
-                f"{self.path}: {count(len(fallbacks), 'text')} not in UTF-8, and read as cp1252 or latin1 (Western "
+                f"{self.name}: {count(len(fallbacks), 'text')} not in UTF-8, and read as cp1252 or latin1 (Western "
                 f"European): {joined(fallbacks)}; if that is wrong, name the encoding, such as data.encoding=latin2",
                 stacklevel=2,
             )
-        return Dataset(X=np.array(texts, dtype=object), y=np.array(classes), name=self.path)
+        return Dataset(X=np.array(texts, dtype=object), y=np.array(classes), name=self.name)
 
     def _file(self, path: Path, fallbacks: list[str]) -> str:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -59,6 +60,8 @@ class CsvFile:
     def __init__(self, file: Path, path: str, content: Content, csv: CsvFormat) -> None:
         self.file, self.path, self.content, self.csv = file, path, content, csv
         self.encoding = csv.encoding or content.mark or "utf-8"
+        # Those that are long enough for the lines read so far.
+        self._blocks = list(_BLOCKS)
 
     def read(
         self,
@@ -121,22 +124,33 @@ class CsvFile:
         convert = self.csv.convert_options()
         convert.include_columns = list(columns)
         convert.column_types = dict(types or {})
-        for block_size in _BLOCKS:
+        while True:
             try:
-                return self._attempt(block_size, rows, convert)
+                return self._attempt(rows, convert)
             except pa.ArrowInvalid as error:
-                self._check_line(error, block_size, rows)
-        raise AssertionError  # unreachable: an error with the last block size is raised
+                self._check_block(error, rows)
+                self._blocks.pop(0)
 
-    def _attempt(self, block_size: int, rows: int | None, convert: Any) -> Any:
-        options = (self.csv.read_options(block_size), self.csv.parse_options(), convert)
+    def _attempt(self, rows: int | None, convert: Any) -> Any:
+        read = self.csv.read_options(self._blocks[0])
+        quoted = rows is not None or self._is_quoted
+        parse = self.csv.parse_options(quoted)
         with open_text(self.file, self.content, self.encoding) as stream:
             if rows is None:
-                return pyarrow.csv.read_csv(stream, *options)
-            with pyarrow.csv.open_csv(stream, *options) as reader:
+                return pyarrow.csv.read_csv(stream, read, parse, convert)
+            with pyarrow.csv.open_csv(stream, read, parse, convert) as reader:
                 return first_rows(reader, reader.schema, rows)
 
-    def _check_line(self, error: pa.ArrowInvalid, block_size: int, rows: int | None) -> None:
+    @functools.cached_property
+    def _is_quoted(self) -> bool:
+        """Whether a row may contain quotes; assumed if the answer requires decompression."""
+        if self.content.compression is not None:
+            return True
+        with self.file.open("rb") as raw:
+            raw.readline()  # Some programs put all names in quotes.
+            return any(b'"' in chunk for chunk in iter(lambda: raw.read(_BLOCKS[0]), b""))
+
+    def _check_block(self, error: pa.ArrowInvalid, rows: int | None) -> None:
         """Raise an error again unless a larger block may help."""
         message = str(error)
         if "Empty CSV file or block" in message and self.file.stat().st_size < _BLOCKS[0]:
@@ -146,7 +160,7 @@ class CsvFile:
         other_type = rows is not None and "conversion error" in message
         if not too_long and not other_type:
             raise error
-        if block_size == _BLOCKS[-1]:
+        if len(self._blocks) == 1:
             raise DataError(f"{self.path}: a line is longer than 1GB", "is a quote not closed?") from error
 
     def _check_quotes(self, table: pa.Table) -> None:

@@ -161,7 +161,8 @@ def _part(source: _Source, csv: CsvFormat, choose: ChooseOfFile | None, rows: in
     def of_file(names: Sequence[str]) -> list[str]:
         assert choose is not None
         chosen[:] = choose([*names, *(name for name in partitions if name not in names)], path)
-        return [name for name in names if name in chosen]
+        kept = set(chosen)
+        return [name for name in names if name in kept]
 
     of_these = None if choose is None else of_file
     with readable(path):

@@ -148,7 +148,10 @@ def _footer(path: str) -> Any:
     with readable(path):
         found = detect(Path(path), path).format
         if found != PARQUET:
-            raise DataError(f"{path}: is {found}, and only Parquet is read in blocks", "write it as Parquet")
+            raise DataError(
+                f"{path}: is {found}, and only Parquet is read in blocks",
+                "write it as Parquet; or read it whole: data=csv",
+            )
         return pyarrow.parquet.read_metadata(path)
 
 

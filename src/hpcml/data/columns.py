@@ -96,7 +96,4 @@ def check_unique(names: Sequence[str], path: str) -> None:
             "name them in the first line, or exclude them: 'data.drop=[\"\"]'",
         )
     if twice:
-        raise DataError(
-            f"{path}: duplicate column names: {', '.join(twice)}",
-            f"rename them, or exclude them: 'data.drop=[{','.join(twice)}]'",
-        )
+        raise DataError(f"{path}: duplicate column names: {', '.join(twice)}", "give each column a name of its own")

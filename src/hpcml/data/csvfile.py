@@ -23,6 +23,9 @@ _BLOCKS = (1024**2, 32 * 1024**2, 1024**3)
 # Integers between these need uint64; PyArrow infers float64, which rounds them.
 _LEAST_UNSIGNED, _MOST_UNSIGNED = 2.0**63, 2.0**64
 
+# Values of a column to look at before all.
+_FIRST = 100
+
 _DECIMAL_COMMA = r"^[+-]?\d+,\d+$"
 
 # Returns the columns to read, given the names of all.
@@ -60,6 +63,7 @@ class CsvFile:
     def __init__(self, file: Path, path: str, content: Content, csv: CsvFormat) -> None:
         self.file, self.path, self.content, self.csv = file, path, content, csv
         self.encoding = csv.encoding or content.mark or "utf-8"
+        self._guessed = False
         # Those that are long enough for the lines read so far.
         self._blocks = list(_BLOCKS)
 
@@ -94,6 +98,7 @@ class CsvFile:
                 # The last column shows whether a quote is not closed.
                 columns = list(dict.fromkeys([*chosen, names[-1]]))
         table = self._decode(lambda: self._read(columns, rows, types))
+        self._warn_guessed(table)
         self._check_quotes(table)
         if columns:
             table = table.select(chosen)
@@ -111,12 +116,18 @@ class CsvFile:
             with contextlib.suppress(UnicodeDecodeError):
                 table = read()
                 break
-        warnings.warn(
-            f"{self.path}: is not UTF-8 text, and is read as {self.encoding} (Western European){_sample(table)}; "
-            "if that is wrong, name the encoding, for example data.encoding=latin2",
-            stacklevel=2,
-        )
+        self._guessed = True
         return table
+
+    def _warn_guessed(self, table: pa.Table) -> None:
+        """Warn once about an encoding that was neither named nor UTF-8."""
+        if self._guessed:
+            self._guessed = False
+            warnings.warn(
+                f"{self.path}: is not UTF-8 text, and is read as {self.encoding} (Western European){_sample(table)}; "
+                "if that is wrong, name the encoding, for example data.encoding=latin2",
+                stacklevel=2,
+            )
 
     def _read(
         self, columns: Sequence[str] = (), rows: int | None = None, types: Mapping[str, pa.DataType] | None = None
@@ -198,6 +209,9 @@ def may_be_unsigned(column: Any) -> bool:
     """Return whether a column of float64 may contain integers from 2**63 to 2**64."""
     if not pa.types.is_floating(column.type):
         return False
+    first = column.slice(0, _FIRST)
+    if pc.any(pc.not_equal(first, pc.floor(first))).as_py():
+        return False  # Fractions: this is faster than the search for the largest.
     ends = pc.min_max(column).as_py()
     least, most = ends["min"], ends["max"]
     return least is not None and least >= 0 and _LEAST_UNSIGNED <= most <= _MOST_UNSIGNED

@@ -21,7 +21,6 @@ from hpcml.data.reading import read_table
 from hpcml.data.table import labels
 from hpcml.errors import ConfigError, DataError, printable
 from hpcml.keys import check_keys, config_key, documented, kind, whole
-from hpcml.units import count
 
 
 @documented
@@ -118,10 +117,10 @@ class TextFile:
         return np.array(column.to_pylist(), dtype=object)
 
     def _directory(self, path: Path) -> Dataset:
-        for key in ("target", "groups"):
+        for key in ("target", "groups", "rows"):
             if getattr(self, key) is not None:
                 raise DataError(
-                    f"data.{key}={getattr(self, key)}: {self.name} is a directory and has no columns",
+                    f"data.{key}={getattr(self, key)}: {self.name} is a directory of texts and has no columns",
                     "the names of its subdirectories are the classes",
                 )
         texts: list[str] = []
@@ -139,12 +138,7 @@ class TextFile:
                 f"{self.name}: contains neither directories of texts nor tables",
                 "expected a directory per class, with a file per text",
             )
-        if fallbacks:
-            warnings.warn(
-                f"{self.name}: {count(len(fallbacks), 'text')} not in UTF-8, and read as cp1252 or latin1 (Western "
-                f"European): {joined(fallbacks)}; if that is wrong, name the encoding, such as data.encoding=latin2",
-                stacklevel=2,
-            )
+        _warn_guessed(fallbacks, self.name)
         return Dataset(X=np.array(texts, dtype=object), y=np.array(classes), name=self.name)
 
     def _file(self, path: Path, fallbacks: list[str]) -> str:
@@ -158,6 +152,16 @@ class TextFile:
         if self.encoding is None and encoding in FALLBACKS:
             fallbacks.append(str(path))
         return text
+
+
+def _warn_guessed(files: list[str], name: str) -> None:
+    if files:
+        texts = "1 text is" if len(files) == 1 else f"{len(files)} texts are"
+        warnings.warn(
+            f"{name}: {texts} not in UTF-8, and read as cp1252 or latin1 (Western European): {joined(files)}; "
+            "if that is wrong, name the encoding, for example data.encoding=latin2",
+            stacklevel=2,
+        )
 
 
 def _contains_tables(path: Path) -> bool:

@@ -164,6 +164,16 @@ class TestCsv:
             data = read(written(tmp_path / name, compress(content)), rows=rows)
             pd.testing.assert_frame_equal(data.X, FRAME[["a", "b"]][:rows])
 
+    def test_a_header_above_a_megabyte_in_a_small_compressed_file(self, tmp_path: Path) -> None:
+        names = [f"ENSG{number:09d}" for number in range(90_000)]
+        content = ",".join([*names, "y"]) + "\n" + "0," * 90_000 + "1\n"
+        assert read(written(tmp_path / "a.csv.gz", gzip.compress(content.encode()))).X.shape == (1, 90_000)
+
+    @pytest.mark.parametrize("quote", ['"', ""])
+    def test_lines_that_end_in_a_carriage_return(self, tmp_path: Path, quote: str) -> None:
+        path = written(tmp_path / "a.csv", f"a,y\r{quote}one{quote},0\r{quote}two{quote},1\r")
+        assert read(path).X["a"].tolist() == ["one", "two"]
+
     @pytest.mark.parametrize("number", [2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1])
     @pytest.mark.filterwarnings("ignore:.*beyond 2..53")
     def test_large_integers(self, tmp_path: Path, number: int) -> None:
@@ -176,7 +186,9 @@ class TestCsv:
 
     def test_all_missing_columns_are_named(self, tmp_path: Path) -> None:
         path = written(tmp_path / "a.csv", "a,b,y\n3,4,0\n")
-        message = r"data.target=z, data.drop\[0\]=aa, data.columns\[0\]=bb: .*a.csv has no such columns\n(.|\n)*did you mean 'a'"
+        message = (
+            r"data.target=z, data.drop\[0\]=aa, data.columns\[0\]=bb: .*a.csv has no such columns\n(.|\n)*mean 'a'"
+        )
         with pytest.raises(DataError, match=message):
             read(path, target="z", drop=["aa"], columns=["bb"])
 
@@ -464,6 +476,16 @@ class TestJsonLines:
     def test_large_integers(self, tmp_path: Path) -> None:
         path = written(tmp_path / "a.jsonl", f'{{"a": {2**64 - 1}, "y": 0}}\n{{"a": 1, "y": 1}}\n')
         assert read(path).X["a"].tolist() == [2**64 - 1, 1]
+
+    @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin1"])
+    @pytest.mark.parametrize("rows", [None, 2])
+    def test_encodings(self, tmp_path: Path, encoding: str, rows: int | None) -> None:
+        lines = '{"größe": "müde", "y": 0}\r\n{"größe": "wach", "y": 1}\r\n'
+        path = written(tmp_path / "a.jsonl", lines.encode(encoding))
+        named = "latin1" if encoding == "latin1" else None
+        assert read(path, encoding=named, rows=rows).X["größe"].tolist() == ["müde", "wach"]
+        with pytest.raises(DataError, match="cannot be read"):
+            read(written(tmp_path / "b.jsonl", lines.encode("latin1")), encoding="utf-8")
 
     def test_nested_values_are_named(self, tmp_path: Path) -> None:
         path = written(tmp_path / "a.jsonl", '{"a": {"b": 1}, "c": [1], "y": 0}\n')

@@ -15,6 +15,7 @@ import pyarrow.csv
 
 from hpcml.data.content import FALLBACKS, Content, open_text, tail
 from hpcml.data.csvformat import CsvFormat
+from hpcml.data.csvwarnings import text_sample
 from hpcml.errors import DataError, printable
 
 # Block sizes in bytes, tried in turn. PyArrow rejects lines that are longer than a block.
@@ -25,8 +26,6 @@ _LEAST_UNSIGNED, _MOST_UNSIGNED = 2.0**63, 2.0**64
 
 # Values of a column to look at before all.
 _FIRST = 100
-
-_DECIMAL_COMMA = r"^[+-]?\d+,\d+$"
 
 # Returns the columns to read, given the names of all.
 Choose = Callable[[Sequence[str]], list[str]]
@@ -124,8 +123,8 @@ class CsvFile:
         if self._guessed:
             self._guessed = False
             warnings.warn(
-                f"{self.path}: is not UTF-8 text, and is read as {self.encoding} (Western European){_sample(table)}; "
-                "if that is wrong, name the encoding, for example data.encoding=latin2",
+                f"{self.path}: is not UTF-8 text, and is read as {self.encoding} (Western European)"
+                f"{text_sample(table)}; if that is wrong, name the encoding, for example data.encoding=latin2",
                 stacklevel=2,
             )
 
@@ -158,20 +157,24 @@ class CsvFile:
         if self.content.compression is not None:
             return True
         with self.file.open("rb") as raw:
-            raw.readline()  # Some programs put all names in quotes.
+            names = raw.readline()  # Some programs put all names in quotes.
+            if b"\r" in names.rstrip(b"\r\n"):
+                return True  # Lines end in \r only, so this may be the whole file.
             return any(b'"' in chunk for chunk in iter(lambda: raw.read(_BLOCKS[0]), b""))
 
     def _check_block(self, error: pa.ArrowInvalid, rows: int | None) -> None:
         """Raise an error again unless a larger block may help."""
         message = str(error)
-        if "Empty CSV file or block" in message and self.file.stat().st_size < _BLOCKS[0]:
+        empty = "Empty CSV file or block" in message
+        last = len(self._blocks) == 1
+        small = self.content.compression is None and self.file.stat().st_size < self._blocks[0]
+        if empty and (small or last):
             raise DataError(f"{self.path}: has no rows", "expected names in the first line, and rows below") from error
-        too_long = "Empty CSV file or block" in message or "straddling" in message
         # If only the first rows are read, the types are those of the first block.
         other_type = rows is not None and "conversion error" in message
-        if not too_long and not other_type:
+        if not empty and not other_type and "straddling" not in message:
             raise error
-        if len(self._blocks) == 1:
+        if last:
             raise DataError(f"{self.path}: a line is longer than 1GB", "is a quote not closed?") from error
 
     def _check_quotes(self, table: pa.Table) -> None:
@@ -227,44 +230,3 @@ def _not_utf8(table: pa.Table) -> str | None:
     if not bad:
         return None
     return f"column {bad[0]} is" if len(bad) == 1 else f"columns {', '.join(bad)} are"
-
-
-def _sample(table: pa.Table) -> str:
-    """Return an example of text that is not ASCII, by which a user can judge the encoding."""
-    for name in table.column_names:
-        if not name.isascii():
-            return f", for example {printable(repr(name), 60)}"
-    for column in table.columns:
-        if pa.types.is_string(column.type):
-            odd = column.filter(pc.invert(pc.string_is_ascii(column)))
-            if len(odd):
-                return f", for example {printable(repr(odd[0].as_py()), 60)}"
-    return ""
-
-
-def warn_decimal_commas(table: pa.Table, path: str) -> None:
-    """Warn about columns of text in which every cell is a number with a decimal comma."""
-    found = [
-        (name, example)
-        for name, column in zip(table.column_names, table.columns, strict=True)
-        if (example := _decimal_comma(column)) is not None
-    ]
-    if found:
-        names = ", ".join(f"'{printable(name)}'" for name, _ in found)
-        noun = "column" if len(found) == 1 else "columns"
-        warnings.warn(
-            f"{path}: numbers with a decimal comma in {noun} {names} are read as text, for example "
-            f"'{found[0][1]}'; to read numbers, type 'data.decimal=\",\"'",
-            stacklevel=2,
-        )
-
-
-def _decimal_comma(column: Any) -> str | None:
-    if not pa.types.is_string(column.type) or column.null_count == len(column):
-        return None
-    texts = column.drop_null()
-    # The first cell is enough to rule out most columns of text.
-    for part in (texts.slice(0, 1), texts):
-        if not pc.all(pc.match_substring_regex(part, _DECIMAL_COMMA)).as_py():
-            return None
-    return str(texts[0].as_py())

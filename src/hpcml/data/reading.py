@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 
 from hpcml.data.arrowfile import ArrowFile
 from hpcml.data.content import CSV, JSON_LINES, Content, detect
-from hpcml.data.csvfile import Choose, CsvFile, warn_decimal_commas
+from hpcml.data.csvfile import Choose, CsvFile
 from hpcml.data.csvformat import CsvFormat
+from hpcml.data.csvwarnings import warn_decimal_commas
 from hpcml.data.files import DataFile, check_room, find_files, joined, readable
 from hpcml.data.jsonlines import JsonLines
 from hpcml.data.partitions import Values, partition_values, with_partitions
@@ -190,6 +191,8 @@ def warn_words_read_as_missing(path: Sequence[str], csv: CsvFormat, table: pa.Ta
         return
     with warnings.catch_warnings():  # They were shown when the table was read.
         warnings.simplefilter("ignore")
+        if _sources(path, "", csv)[0].content.format != CSV:
+            return
         literal = read_table(path, replace(csv, na_values=()), lambda *_: [column], table.num_rows)[column]
     words = Counter(literal.filter(pc.is_null(table[column])).drop_null().to_pylist())
     if words:

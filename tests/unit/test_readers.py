@@ -165,9 +165,9 @@ class TestCsv:
             pd.testing.assert_frame_equal(data.X, FRAME[["a", "b"]][:rows])
 
     def test_a_header_above_a_megabyte_in_a_small_compressed_file(self, tmp_path: Path) -> None:
-        names = [f"ENSG{number:09d}" for number in range(90_000)]
-        content = ",".join([*names, "y"]) + "\n" + "0," * 90_000 + "1\n"
-        assert read(written(tmp_path / "a.csv.gz", gzip.compress(content.encode()))).X.shape == (1, 90_000)
+        names = [f"{number:09d}" * 40 for number in range(4000)]
+        content = ",".join([*names, "y"]) + "\n" + "0," * 4000 + "1\n"
+        assert read(written(tmp_path / "a.csv.gz", gzip.compress(content.encode()))).X.shape == (1, 4000)
 
     @pytest.mark.parametrize("quote", ['"', ""])
     def test_lines_that_end_in_a_carriage_return(self, tmp_path: Path, quote: str) -> None:

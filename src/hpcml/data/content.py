@@ -5,11 +5,10 @@ from __future__ import annotations
 import codecs
 import io
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -45,6 +44,9 @@ _MARKS = {
     codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
 }  # fmt: skip
+
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -100,28 +102,42 @@ def detect(file: Path, path: str, encoding: str | None = None) -> Content:
         If it is neither a table nor text.
     OSError
     """
+    begin, compression = _begin(file)
+    binary = _found(_BINARY, begin)
+    if binary and compression:
+        raise DataError(f"{path}: is {binary} compressed with {compression}", "unpack it: Parquet compresses itself")
+    if binary:
+        return Content(binary)
+    mark = _found(_MARKS, begin)
+    _check_text(begin, encoding or mark or "utf-8", path)
+    text = begin.decode(encoding or mark or "utf-8", errors="replace")
+    return Content(_text_format(text, path), compression, mark)
+
+
+def _begin(file: Path) -> tuple[bytes, str | None]:
+    """Return the first bytes of a file, decompressed, and its compression."""
     with file.open("rb") as raw:
         begin = raw.read(_BEGIN)
-    compression = next((name for magic, name in _COMPRESSED.items() if begin.startswith(magic)), None)
-    if compression is not None:
-        with _decompressed(file, compression) as stream:
-            begin = stream.read(_BEGIN)
-    found = next((name for magic, name in _BINARY.items() if begin.startswith(magic)), None)
-    if found and compression:
-        raise DataError(f"{path}: is {found} compressed with {compression}", "unpack it: Parquet compresses itself")
-    if found:
-        return Content(found)
-    for magic, (what, remedy) in _OTHERS.items():
-        if begin.startswith(magic):
-            raise DataError(f"{path}: is {what}, not CSV, JSON Lines, Parquet or Feather", remedy)
-    mark = next((name for magic, name in _MARKS.items() if begin.startswith(magic)), None)
-    if encoding is None and mark in (None, "utf-8") and _BINARY_BYTES.search(begin):
+    compression = _found(_COMPRESSED, begin)
+    if compression is None:
+        return begin, None
+    return _decompressed(file, compression).read(_BEGIN), compression
+
+
+def _found(magic: Mapping[bytes, _T], begin: bytes) -> _T | None:
+    return next((value for key, value in magic.items() if begin.startswith(key)), None)
+
+
+def _check_text(begin: bytes, encoding: str, path: str) -> None:
+    other = _found(_OTHERS, begin)
+    if other is not None:
+        what, remedy = other
+        raise DataError(f"{path}: is {what}, not CSV, JSON Lines, Parquet or Feather", remedy)
+    if encoding in ("utf-8", "utf-8-sig") and _BINARY_BYTES.search(begin):
         raise DataError(
             f"{path}: is neither text nor a table in a format that hpcml reads",
             "expected CSV, JSON Lines, Parquet or Feather; if it is UTF-16, type data.encoding=utf-16-le",
         )
-    text = begin.decode(encoding or mark or "utf-8", errors="replace")
-    return Content(_text_format(text, path), compression, mark)
 
 
 def _text_format(text: str, path: str) -> str:
@@ -136,31 +152,29 @@ def _text_format(text: str, path: str) -> str:
     return CSV
 
 
-@contextmanager
-def open_text(file: Path, content: Content, encoding: str) -> Iterator[Any]:
+def open_text(file: Path, content: Content, encoding: str) -> Any:
     """Open a text file as a PyArrow stream of UTF-8, decompressed.
+
+    The stream closes when nothing refers to it. Do not close it: PyArrow reads ahead in other
+    threads, also after an error or the last row that is wanted, and such a thread would take bytes
+    from the next file that gets the same descriptor.
 
     Raises
     ------
     OSError
     """
-    with _decompressed(file, content.compression) as stream:
-        if encoding in ("utf-8", "utf-8-sig"):
-            yield stream
-        else:
-            yield pa.transcoding_input_stream(stream, encoding, "utf-8")
+    stream = _decompressed(file, content.compression)
+    if encoding in ("utf-8", "utf-8-sig"):
+        return stream
+    return pa.transcoding_input_stream(stream, encoding, "utf-8")
 
 
-@contextmanager
-def _decompressed(file: Path, compression: str | None) -> Iterator[Any]:
+def _decompressed(file: Path, compression: str | None) -> Any:
     if compression == "xz":  # PyArrow does not read it.
         import lzma
 
-        with lzma.open(file) as stream, pa.PythonFile(stream, mode="r") as wrapped:
-            yield wrapped
-    else:
-        with pa.input_stream(file, compression=compression) as stream:
-            yield stream
+        return pa.PythonFile(lzma.open(file), mode="r")
+    return pa.input_stream(file, compression=compression)
 
 
 def decode(content: bytes, encoding: str | None) -> tuple[str, str]:
@@ -180,7 +194,7 @@ def decode(content: bytes, encoding: str | None) -> tuple[str, str]:
     """
     if encoding is not None:
         return content.decode(encoding), encoding
-    mark = next((name for magic, name in _MARKS.items() if content.startswith(magic)), "utf-8")
+    mark = _found(_MARKS, content) or "utf-8"
     for name in (mark, *FALLBACKS):
         try:
             return content.decode(name).removeprefix("\ufeff"), name
@@ -192,7 +206,7 @@ def decode(content: bytes, encoding: str | None) -> tuple[str, str]:
 def tail(file: Path, content: Content, encoding: str) -> bytes:
     """Return the last bytes of a text file in UTF-8; this reads the whole file."""
     last = b""
-    with open_text(file, content, encoding) as stream:
-        while chunk := stream.read(io.DEFAULT_BUFFER_SIZE * 128):
-            last = (last + chunk)[-_BEGIN:]
+    stream = open_text(file, content, encoding)
+    while chunk := stream.read(io.DEFAULT_BUFFER_SIZE * 128):
+        last = (last + chunk)[-_BEGIN:]
     return last

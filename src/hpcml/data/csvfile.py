@@ -145,11 +145,11 @@ class CsvFile:
         read = self.csv.read_options(self._blocks[0])
         quoted = rows is not None or self._is_quoted
         parse = self.csv.parse_options(quoted)
-        with open_text(self.file, self.content, self.encoding) as stream:
-            if rows is None:
-                return pyarrow.csv.read_csv(stream, read, parse, convert)
-            with pyarrow.csv.open_csv(stream, read, parse, convert) as reader:
-                return first_rows(reader, reader.schema, rows)
+        stream = open_text(self.file, self.content, self.encoding)
+        if rows is None:
+            return pyarrow.csv.read_csv(stream, read, parse, convert)
+        with pyarrow.csv.open_csv(stream, read, parse, convert) as reader:
+            return first_rows(reader, reader.schema, rows)
 
     @functools.cached_property
     def _is_quoted(self) -> bool:

@@ -62,10 +62,17 @@ def check_na_values(values: Any) -> tuple[str, ...] | None:
             raise ConfigError(
                 f"data.na_values={values}: {value} is neither text nor number", "quote a text: 'data.na_values=[\"?\"]'"
             )
-        # Hydra parses null and nan.
-        nan = isinstance(value, float) and math.isnan(value)
-        found += ["null"] if value is None else ["nan", "NaN"] if nan else [str(value)]
+        found += _spellings(value)
     return tuple(found)
+
+
+def _spellings(value: str | float | None) -> list[str]:
+    # Hydra parses null and nan.
+    if value is None:
+        return ["null"]
+    if isinstance(value, float) and math.isnan(value):
+        return ["nan", "NaN"]
+    return [str(value)]
 
 
 @dataclass(frozen=True)

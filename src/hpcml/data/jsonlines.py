@@ -71,18 +71,18 @@ class JsonLines:
             yield row
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
-        with open_text(self.file, self.content, self.encoding) as stream:
-            for number, line in enumerate(io.BufferedReader(stream), 1):
-                text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-                if text.strip():
-                    yield number, text
+        stream = open_text(self.file, self.content, self.encoding)
+        for number, line in enumerate(io.BufferedReader(stream), 1):
+            text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if text.strip():
+                yield number, text
 
     def _parse(self, rows: int | None, types: Mapping[str, pa.DataType] | None = None) -> pa.Table:
         parse = pyarrow.json.ParseOptions(explicit_schema=pa.schema(types.items()) if types else None)
         for block_size in _BLOCKS:
             try:
-                with self._open(rows) as stream:
-                    return pyarrow.json.read_json(stream, pyarrow.json.ReadOptions(block_size=block_size), parse)
+                read = pyarrow.json.ReadOptions(block_size=block_size)
+                return pyarrow.json.read_json(self._open(rows), read, parse)
             except (pa.ArrowException, UnicodeDecodeError) as error:
                 if "straddling" not in str(error) or block_size == _BLOCKS[-1]:
                     raise DataError(f"{self.path}: cannot be read: {printable(error)}", _EXAMPLE) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.dataset
@@ -40,14 +41,17 @@ def partition_values(files: Sequence[DataFile], kind: str) -> list[Values]:
         )
     values: dict[str, Values] = {}
     for base in dict.fromkeys(file.base for file in files):
-        paths = [str(file.path) for file in files if file.base == base]
-        found = pyarrow.dataset.dataset(paths, format=_FORMATS[kind], partitioning="hive", partition_base_dir=str(base))
-        for fragment in found.get_fragments():
-            keys = pyarrow.dataset.get_partition_keys(fragment.partition_expression)
-            values[fragment.path] = {
-                name: pa.scalar(value, found.schema.field(name).type) for name, value in keys.items()
-            }
+        values |= _values([str(file.path) for file in files if file.base == base], base, _FORMATS[kind])
     return [values[str(file.path)] for file in files]
+
+
+def _values(paths: Sequence[str], base: Path, kind: str) -> dict[str, Values]:
+    found = pyarrow.dataset.dataset(paths, format=kind, partitioning="hive", partition_base_dir=str(base))
+    values: dict[str, Values] = {}
+    for fragment in found.get_fragments():
+        keys = pyarrow.dataset.get_partition_keys(fragment.partition_expression)
+        values[fragment.path] = {name: pa.scalar(key, found.schema.field(name).type) for name, key in keys.items()}
+    return values
 
 
 def with_partitions(table: pa.Table, values: Values) -> pa.Table:

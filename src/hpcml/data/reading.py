@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -73,19 +73,23 @@ def read_table(
     with readable(name):
         if rows is None:
             check_room([source.file.path for source in sources], name)
-    parts: list[Part] = []
-    left = rows
-    for source in sources:
-        parts.append(_part(source, csv, choose, left))
-        if left is not None:
-            left -= parts[-1].table.num_rows
-            if left <= 0:
-                break
+    parts = list(_parts(sources, csv, choose, rows))
     with readable(name):
         table = combine(_without_rows(parts, name))
     if sources[0].content.format == CSV and not csv.texts and csv.decimal == ".":
         warn_decimal_commas(table, name)
     return table
+
+
+def _parts(sources: Sequence[_Source], csv: CsvFormat, choose: ChooseOfFile | None, rows: int | None) -> Iterator[Part]:
+    """Read files until they contain a number of rows."""
+    for source in sources:
+        part = _part(source, csv, choose, rows)
+        yield part
+        if rows is not None:
+            rows -= part.table.num_rows
+            if rows <= 0:
+                return
 
 
 def open_json_lines(path: str) -> list[JsonLines] | None:

@@ -21,7 +21,7 @@ from hpcml.data.partitions import Values, partition_values
 from hpcml.data.reading import warn_skipped, without_empty
 from hpcml.data.samples import not_numeric
 from hpcml.data.table import TableFile, warn_excluded
-from hpcml.data.union import check_same_names
+from hpcml.data.union import check_same_names, merge_types
 from hpcml.errors import DataError
 from hpcml.keys import check_keys, config_key, documented, kind, whole
 
@@ -169,17 +169,13 @@ def _merged(first: pa.Schema, found: pa.Schema, path: str) -> pa.Schema:
 
 
 def _common(first: pa.Field, found: pa.Field, path: str) -> pa.Field:
-    if first.type == found.type:
-        return first
-    kinds = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in (first.type, found.type)]
-    try:
-        schemas = [pa.schema([(first.name, kind)]) for kind in kinds]
-        return pa.unify_schemas(schemas, promote_options="permissive").field(0)
-    except pa.ArrowException as error:
+    merged = merge_types([first.type, found.type])
+    if merged is None:
         raise DataError(
             f"{path}: column '{first.name}' is {found.type}, and {first.type} in the first file",
             f"write it alike in all files, or exclude it: 'data.drop=[{first.name}]'",
-        ) from error
+        )
+    return first.with_type(merged)
 
 
 def _together(groups: list[_Group], rows: int) -> list[list[_Group]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -71,25 +72,34 @@ def check_same_names(first: pa.Schema, found: pa.Schema, path: str, first_path: 
 def common_type(columns: Sequence[pa.ChunkedArray]) -> pa.DataType | None:
     """Return a type that can represent columns of several types; None if there is none."""
     types = list(dict.fromkeys(column.type for column in columns if not pa.types.is_null(column.type)))
-    if len(types) <= 1:
-        return types[0] if types else pa.null()
+    if not types:
+        return pa.null()
     if pa.uint64() in types and all(map(pa.types.is_integer, types)):
-        least = [pc.min(column).as_py() for column in columns]
-        return pa.uint64() if all(value is None or value >= 0 for value in least) else pa.float64()
-    # Dictionaries and texts become text; dates and timestamps become timestamps.
-    if any(map(_is_text, types)):
-        types = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in types]
-    if any(map(pa.types.is_timestamp, types)):
-        types = [pa.timestamp("s") if pa.types.is_date(kind) else kind for kind in types]
+        return pa.float64() if any(map(_has_negative, columns)) else pa.uint64()
+    return merge_types(types)
+
+
+def merge_types(types: Sequence[pa.DataType]) -> pa.DataType | None:
+    """Return a type that can represent values of several types; None if there is none.
+
+    Dictionaries of different types become the type of their values; dates become timestamps if
+    others are timestamps.
+    """
+    if len(set(types)) == 1:
+        return types[0]
+    plain = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in types]
+    if any(map(pa.types.is_timestamp, plain)):
+        plain = [pa.timestamp("s") if pa.types.is_date(kind) else kind for kind in plain]
     try:
-        schemas = [pa.schema([("column", kind)]) for kind in types]
+        schemas = [pa.schema([("column", kind)]) for kind in plain]
         return pa.unify_schemas(schemas, promote_options="permissive").field("column").type
     except pa.ArrowException:
         return None
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+def _has_negative(column: Any) -> bool:
+    least = pc.min(column).as_py()
+    return least is not None and least < 0
 
 
 def _as_text(part: Part, names: Sequence[str], parts: Sequence[Part]) -> Part:

@@ -31,18 +31,22 @@ def partition_values(files: Sequence[DataFile], kind: str) -> list[Values]:
     DataError
         If files of another format than Parquet or Feather are partitioned.
     """
-    partitioned = [file for file in files if file.partitioned]
-    if not partitioned:
+    if not any(file.partitioned for file in files):
         return [{} for _ in files]
-    if kind not in _FORMATS:
-        raise DataError(
-            f"{partitioned[0]}: is in a partitioned directory, which hpcml reads from Parquet only, not {kind}",
-            "write the partition as a column, or name the files: 'data.path=[FILE, ...]'",
-        )
+    _check_kind(files, kind)
     values: dict[str, Values] = {}
     for base in dict.fromkeys(file.base for file in files):
         values |= _values([str(file.path) for file in files if file.base == base], base, _FORMATS[kind])
     return [values[str(file.path)] for file in files]
+
+
+def _check_kind(files: Sequence[DataFile], kind: str) -> None:
+    if kind not in _FORMATS:
+        first = next(file for file in files if file.partitioned)
+        raise DataError(
+            f"{first}: is in a partitioned directory, which hpcml reads from Parquet only, not {kind}",
+            "write the partition as a column, or name the files: 'data.path=[FILE, ...]'",
+        )
 
 
 def _values(paths: Sequence[str], base: Path, kind: str) -> dict[str, Values]:

@@ -44,14 +44,18 @@ def combine(parts: Sequence[Part]) -> pa.Table:
     check_unique(first.table.column_names, first.path)
     for part in others:
         check_same_names(first.table.schema, part.table.schema, part.path, first.path)
-    names = first.table.column_names
-    types = {name: common_type([part.table[name] for part in parts]) for name in names}
+    types = _types(parts)
     texts = [name for name, kind in types.items() if kind is None]
     if texts:
         parts = [_as_text(part, texts, parts) for part in parts]
         types |= dict.fromkeys(texts, pa.string())
-    schema = pa.schema([(name, types[name]) for name in names], metadata=first.table.schema.metadata)
+    schema = pa.schema(types.items(), metadata=first.table.schema.metadata)
     return pa.concat_tables(_cast(part.table, schema) for part in parts).unify_dictionaries()
+
+
+def _types(parts: Sequence[Part]) -> dict[str, pa.DataType | None]:
+    names = parts[0].table.column_names
+    return {name: common_type([part.table[name] for part in parts]) for name in names}
 
 
 def check_same_names(first: pa.Schema, found: pa.Schema, path: str, first_path: str) -> None:

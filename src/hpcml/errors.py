@@ -38,7 +38,7 @@ class HpcmlError(Exception):
     def __init__(self, message: str, *hints: str) -> None:
         super().__init__(message)
         self.message = message
-        self.hints = hints
+        self.hints: tuple[str, ...] = hints
         # Log file of the run, set by the launcher.
         self.log: Path | None = None
 

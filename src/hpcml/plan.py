@@ -16,6 +16,7 @@ from hpcml.batch.job_plan import NO_RUN, JobPlan, plan_jobs
 from hpcml.batch.request import Request
 from hpcml.batch.schedulers import scheduler_of
 from hpcml.cluster import local_size
+from hpcml.data import Blocks, Dataset
 from hpcml.errors import ConfigError, DataError
 from hpcml.spec import AllocationSpec, BatchSpec, LocalSpec, RunSpec, default_scratch
 from hpcml.units import count
@@ -60,16 +61,31 @@ def check(spec: RunSpec, request: Request | None = None, *, trial: bool = False)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         loaded = None if spec.data is None else data.load(spec.data)
-        inputs = Inputs(loaded, spec.model, spec.seed, spec.preprocess)
-        workload = spec.workload
-        if spec.scaling is not None:
-            workload = Scaling(workload=workload, workers=spec.scaling)
-        prepared = workload.prepare(inputs)
+        at_loading = _texts(caught)
+        try:
+            inputs, prepared = _prepare(spec, loaded)
+        except DataError as error:
+            # A warning, for example about words that are read as missing, often tells the cause.
+            error.hints = (*error.hints, *at_loading)
+            raise
     if prepared.footprint is not None:
         _check_room(spec, request, prepared.footprint)
     if trial and spec.trial and prepared.trial is not None:
         trials.check(prepared.trial)
-    return Checked(inputs, prepared, list(dict.fromkeys(str(warning.message) for warning in caught)))
+    return Checked(inputs, prepared, _texts(caught))
+
+
+def _prepare(spec: RunSpec, loaded: Dataset | Blocks | None) -> tuple[Inputs, Prepared]:
+    inputs = Inputs(loaded, spec.model, spec.seed, spec.preprocess)
+    workload = spec.workload
+    if spec.scaling is not None:
+        workload = Scaling(workload=workload, workers=spec.scaling)
+    return inputs, workload.prepare(inputs)
+
+
+def _texts(caught: Sequence[warnings.WarningMessage]) -> list[str]:
+    """Return the texts of warnings, each once."""
+    return list(dict.fromkeys(str(warning.message) for warning in caught))
 
 
 def _check_room(spec: RunSpec, request: Request | None, needed: Footprint) -> None:

@@ -229,6 +229,8 @@ def options() -> list[tuple[str, str]]:
 NEEDED = {
     ("data", "csv"): [f"data.path={ROOT}/README.md", "data.target=y"],
     ("data", "parquet"): [f"data.path={ROOT}/README.md", "data.target=y"],
+    ("data", "feather"): [f"data.path={ROOT}/README.md", "data.target=y"],
+    ("data", "jsonl"): [f"data.path={ROOT}/README.md", "data.target=y"],
     ("data", "parquet_blocks"): [f"data.path={ROOT}/README.md"],
     ("data", "text"): [f"data.path={ROOT}/README.md", "data.target=y"],
     ("data", "npy"): [f"data.path={ROOT}/README.md"],

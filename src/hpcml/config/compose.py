@@ -6,6 +6,7 @@ No DictConfig is passed to the rest of hpcml.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
 import sys
@@ -86,10 +87,14 @@ class Composed:
         data = self.config["data"]
         if self.config["site"] is not None or not isinstance(data, Mapping):
             return
-        path = data.get("path")
-        ours = str(data.get("_target_", "")).startswith("hpcml.data.")
-        if ours and isinstance(path, str) and not Path(path).expanduser().exists():
-            raise DataError(f"{path}: cannot be read: No such file or directory")
+        if not str(data.get("_target_", "")).startswith("hpcml.data."):
+            return
+        value = data.get("path")
+        paths = value if isinstance(value, list) else [value]
+        for path in paths:
+            # The loader matches patterns.
+            if isinstance(path, str) and not glob.has_magic(path) and not Path(path).expanduser().exists():
+                raise DataError(f"{path}: cannot be read: No such file or directory")
 
 
 def compose(prog: str, args: Sequence[str]) -> Composed | None:

@@ -134,7 +134,8 @@ def literal(text: str) -> str:
     if not equals or not value or value[0] in "[{" or "${" in value:
         return text
     try:
-        if not upstream.parse_override(text).is_sweep_override():
+        # Hydra removes white space, such as a tab between columns.
+        if not value.isspace() and not upstream.parse_override(text).is_sweep_override():
             return text
     except HydraException:
         pass

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hpcml.data.dataset import Dataset
-from hpcml.data.reading import check_room
+from hpcml.data.files import check_room
 from hpcml.errors import DataError, nearest
 from hpcml.keys import config_key, documented
 
@@ -99,5 +99,5 @@ def _member(content: Any, place: Path, path: str, name: str) -> Any:
     mapped = _stored(place, name)
     if mapped is not None:
         return mapped
-    check_room(place, path)
+    check_room([place], path)
     return content[name]

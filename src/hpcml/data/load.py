@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -64,11 +65,15 @@ def paths(source: Any) -> list[str]:
     ['/g/data/ab12/flights.csv']
     """
     values = getattr(source, "keywords", None) or getattr(source, "__dict__", {})
-    named = [value for value in values.values() if isinstance(value, (str, os.PathLike))]
-    found = [Path(value).expanduser() for value in named]
-    return [
-        str(Path.cwd() / path) for path, text in zip(found, named, strict=True) if "/" in str(text) or path.exists()
-    ]
+    lists = (value if isinstance(value, (list, tuple)) else [value] for value in values.values())
+    named = [value for value in itertools.chain.from_iterable(lists) if isinstance(value, (str, os.PathLike))]
+    return [str(Path.cwd() / Path(value).expanduser()) for value in named if _is_path(value)]
+
+
+def _is_path(value: str | os.PathLike[str]) -> bool:
+    path = Path(value).expanduser()
+    # A decimal point is also a directory, but has no name.
+    return "/" in str(value) or (path.name != "" and path.exists())
 
 
 def _name(source: Any) -> str:

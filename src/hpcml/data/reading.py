@@ -1,269 +1,208 @@
-"""Read tables from files, detecting the format by content, with one clear error message."""
+"""Read a table from files in any supported format, with one clear error message."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import functools
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-import psutil
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
+import pyarrow.compute as pc
 
+from hpcml.data.arrowfile import ArrowFile
+from hpcml.data.content import CSV, JSON_LINES, Content, detect
+from hpcml.data.csvfile import Choose, CsvFile
+from hpcml.data.csvformat import CsvFormat
+from hpcml.data.csvwarnings import warn_decimal_commas
+from hpcml.data.files import DataFile, check_room, find_files, joined, readable
+from hpcml.data.jsonlines import JsonLines
+from hpcml.data.partitions import Values, partition_values, with_partitions
+from hpcml.data.union import Part, combine
 from hpcml.errors import DataError, printable
+from hpcml.units import count
 
-SEPARATOR = "is the separator another one? 'data.delimiter=\";\"', or data.delimiter=tab"
+# Returns the columns to read, given the names of all and the path of the file.
+ChooseOfFile = Callable[[Sequence[str], str], list[str]]
 
-# Block sizes in bytes. PyArrow rejects longer lines, so the second is for tables with many columns.
-_BLOCKS = (None, 1024**3)
-
-# Magic bytes: compression that PyArrow can read, and formats that are not text.
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4"}
-_PARQUET = b"PAR1"
-_OTHERS = {
-    b"ARROW1": ("an Arrow (Feather) file", "write it as Parquet"),
-    b"PK\x03\x04": ("a zip archive", "unpack it; for NumPy's use data=npz"),
-    b"\xfd7zXZ": ("compressed with xz", "unpack it: unxz"),
-    b"\x93NUMPY": ("a NumPy file", "use data=npy"),
-    b"\x89HDF": ("an HDF5 file", "write it as Parquet"),
-    b"SQLite format 3": ("an SQLite database", "write the table as Parquet or CSV"),
-    b"\xff\xfe": ("text in UTF-16", "convert it: iconv -f utf16 -t utf8"),
-    b"\xfe\xff": ("text in UTF-16", "convert it: iconv -f utf16 -t utf8"),
-}
-
-
-def check_delimiter(delimiter: Any) -> str:
-    r"""Return the character of a delimiter, which may be spelled tab or \t.
-
-    Raises
-    ------
-    DataError
-
-    >>> check_delimiter(r"\t"), check_delimiter("tab"), check_delimiter(";")
-    ('\t', '\t', ';')
-    """
-    text = "\t" if delimiter in (r"\t", "tab") else delimiter
-    if not isinstance(text, str) or len(text) != 1 or not text.isascii() or text in '\r\n"':
-        raise DataError(f"data.delimiter={delimiter}: must be one character", "for example ',', ';', '|', or tab")
-    return text
-
-
-def check_column(key: str, name: Any) -> str | None:
-    """Return the name of a column as text; a numeric name is parsed as a number before.
-
-    Parameters
-    ----------
-    key : str
-        The key of the name, such as ``target``, for the message.
-
-    Raises
-    ------
-    DataError
-    """
-    if name is None or isinstance(name, str):
-        return name
-    if isinstance(name, (int, float)) and not isinstance(name, bool):
-        return str(name)
-    raise DataError(f"data.{key}={name}: must be the name of one column", f"quote it: 'data.{key}=\"NAME\"'")
-
-
-def check_columns(key: str, names: Any) -> tuple[str, ...]:
-    """Return column names as texts, from a list or a single name.
-
-    Raises
-    ------
-    DataError
-    """
-    if names is None:
-        return ()
-    if not isinstance(names, (list, tuple)):
-        names = [names]
-    return tuple(check_column(key, name) or "" for name in names)
+# Number of words to list in the warning about words that are read as missing.
+_WORDS = 3
 
 
 @dataclass(frozen=True)
-class CsvFormat:
-    """Format of a CSV file.
+class _Source:
+    file: DataFile
+    content: Content
+    partitions: Values
+
+    def open(self, csv: CsvFormat) -> CsvFile | JsonLines | ArrowFile:
+        file, path = self.file.path, str(self.file)
+        if self.content.format == CSV:
+            return CsvFile(file, path, self.content, csv)
+        if self.content.format == JSON_LINES:
+            return JsonLines(file, path, self.content, csv.encoding)
+        return ArrowFile(file, self.content)
+
+
+def read_table(
+    path: str | Sequence[str],
+    csv: CsvFormat,
+    choose: ChooseOfFile | None = None,
+    rows: int | None = None,
+) -> pa.Table:
+    """Read CSV, JSON Lines, Parquet, Feather and Arrow files as one table.
 
     Parameters
     ----------
-    header : bool
-        Whether the first line has the names; otherwise they are f0, f1, ...
-    texts : bool
-        Whether cells may contain line breaks, and words such as NA and null that otherwise mean a
-        missing value.
-    """
-
-    delimiter: str = ","
-    header: bool = True
-    encoding: str = "utf-8"
-    texts: bool = False
-
-    def parse_options(self) -> Any:
-        return pyarrow.csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=self.texts)
-
-    def convert_options(self) -> Any:
-        # An empty cell is a missing value, in text columns as well; "" is an empty text.
-        options = pyarrow.csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False)
-        if self.texts:
-            options.null_values = [""]
-        return options
-
-    def read_options(self, block_size: int | None) -> Any:
-        options = pyarrow.csv.ReadOptions(autogenerate_column_names=not self.header, encoding=self.encoding)
-        if block_size is not None:
-            options.block_size = block_size
-        return options
-
-
-def read_table(path: str, csv: CsvFormat) -> pa.Table:
-    """Read a CSV or Parquet file, or a directory of Parquet files, unchanged.
-
-    Parameters
-    ----------
-    path : str
-        CSV files may be compressed (gzip, bz2, zstd, lz4).
+    path : str or sequence of str
+        Files, patterns and directories. The format is detected by content.
+    choose : callable or None
+        Returns the columns to read, given the names of all and the path of a file; None to read all.
+    rows : int or None
+        Number of rows to read from the begin; None for all.
 
     Raises
     ------
     DataError
-        If the file is missing, empty, ragged, damaged, or in another format.
+        If a file is missing, empty, ragged or damaged, or formats or columns differ.
     """
-    file = Path(str(path)).expanduser()
-    with readable(path, encoding_is_a_key=csv.texts):
-        check_room(file, path)
-        if file.is_dir():
-            _check_directory(file, path)
-            table = pyarrow.parquet.read_table(file)
-        elif is_parquet(file):
-            table = pyarrow.parquet.read_table(file)
-        else:
-            table = _read_csv(file, path, csv)
-    check_names(table, path)
+    paths = [path] if isinstance(path, str) else list(path)
+    name = joined(paths)
+    sources = _sources(paths, name, csv)
+    with readable(name):
+        if rows is None:
+            check_room([source.file.path for source in sources], name)
+    parts = list(_parts(sources, csv, choose, rows))
+    with readable(name):
+        table = combine(_without_rows(parts, name))
+    if sources[0].content.format == CSV and not csv.texts and csv.decimal == ".":
+        warn_decimal_commas(table, name)
     return table
 
 
-def check_room(file: Path, path: str) -> None:
-    """Check that files fit into free memory, before the system kills this process.
+def _parts(sources: Sequence[_Source], csv: CsvFormat, choose: ChooseOfFile | None, rows: int | None) -> Iterator[Part]:
+    """Read files until they contain a number of rows."""
+    for source in sources:
+        part = _part(source, csv, choose, rows)
+        yield part
+        if rows is not None:
+            rows -= part.table.num_rows
+            if rows <= 0:
+                return
+
+
+def open_json_lines(path: str) -> list[JsonLines] | None:
+    """Return the JSON Lines files of a path; None if it contains another format.
 
     Raises
     ------
     DataError
     """
-    parts = [part for part in file.rglob("*") if part.is_file()] if file.is_dir() else [file]
-    size, free = sum(part.stat().st_size for part in parts), psutil.virtual_memory().available
-    if size > free:
-        raise DataError(
-            f"{path}: has {size / 1024**3:.3g}GB, but only {free / 1024**3:.3g}GB of memory are free",
-            "use a larger machine, or read it in parts: data=parquet_blocks, workload=incremental, kmeans or predict",
-        )
+    opened = [source.open(CsvFormat()) for source in _sources([path], path, CsvFormat())]
+    lines = [source for source in opened if isinstance(source, JsonLines)]
+    return lines or None
 
 
-@contextmanager
-def readable(path: str, encoding_is_a_key: bool = False) -> Iterator[None]:
-    """Convert exceptions while a file is read to an error that names the file.
+def _sources(paths: Sequence[str], name: str, csv: CsvFormat) -> list[_Source]:
+    """Find and detect the files of a table."""
+    with readable(name):
+        files = without_empty(find_files(paths), name)
+    contents = []
+    for file in files:
+        with readable(str(file)):
+            contents.append(detect(file.path, str(file), csv.encoding))
+    _check_formats(files, contents)
+    with readable(name):
+        partitions = partition_values(files, contents[0].format)
+    return [_Source(*source) for source in zip(files, contents, partitions, strict=True)]
+
+
+def without_empty(files: Sequence[DataFile], name: str) -> list[DataFile]:
+    """Leave out files of 0 bytes, with a warning.
+
+    Raises
+    ------
+    DataError
+        If all are empty.
+    """
+    empty = [file for file in files if not file.path.stat().st_size]
+    if len(empty) == len(files):
+        raise DataError(f"{name}: is empty" if len(files) == 1 else f"{name}: all {len(files)} files are empty")
+    warn_skipped([str(file) for file in empty], name, "of 0 bytes")
+    return [file for file in files if file not in empty] if empty else list(files)
+
+
+def _without_rows(parts: Sequence[Part], name: str) -> list[Part]:
+    """Leave out tables without rows, unless all have none: their types are unknown."""
+    full = [part for part in parts if part.table.num_rows]
+    if len(parts) > 1:
+        warn_skipped([part.path for part in parts if not part.table.num_rows], name, "without rows")
+    return full or list(parts[:1])
+
+
+def warn_skipped(skipped: Sequence[str], name: str, what: str) -> None:
+    """Warn about files that are skipped."""
+    if skipped:
+        warnings.warn(f"{name}: skips {count(len(skipped), 'file')} {what}: {joined(skipped)}", stacklevel=2)
+
+
+def _check_formats(files: Sequence[DataFile], contents: Sequence[Content]) -> None:
+    first = contents[0].format
+    for file, content in zip(files, contents, strict=True):
+        if content.format != first:
+            raise DataError(
+                f"{files[0]} is {first}, and {file} is {content.format}: the files of a table must have one format",
+                f"name them by a pattern: 'data.path={files[0].path.parent}/*{files[0].path.suffix}'",
+            )
+
+
+def _part(source: _Source, csv: CsvFormat, choose: ChooseOfFile | None, rows: int | None) -> Part:
+    """Read one file."""
+    path, partitions = str(source.file), source.partitions
+    opened = source.open(csv)
+    chosen: list[str] = []
+
+    def of_file(names: Sequence[str]) -> list[str]:
+        assert choose is not None
+        chosen[:] = choose([*names, *(name for name in partitions if name not in names)], path)
+        kept = set(chosen)
+        return [name for name in names if name in kept]
+
+    of_these = None if choose is None else of_file
+    with readable(path):
+        table = with_partitions(opened.read(of_these, rows), partitions)
+        table = table.select(chosen) if chosen else table
+    if isinstance(opened, CsvFile):
+        return Part(path, table, functools.partial(_read_as_text, opened, of_these, rows))
+    return Part(path, table)
+
+
+def _read_as_text(source: CsvFile, choose: Choose | None, rows: int | None, names: Sequence[str]) -> pa.Table:
+    with readable(source.path):
+        return source.read(choose, rows, dict.fromkeys(names, pa.string()))
+
+
+def warn_words_read_as_missing(path: Sequence[str], csv: CsvFormat, table: pa.Table, column: str) -> None:
+    """Warn about words such as NA in a target of text that are read as missing: they may be a class.
 
     Parameters
     ----------
-    encoding_is_a_key : bool
-        Whether the loader has a key ``data.encoding``.
-
-    Raises
-    ------
-    DataError
+    table : pyarrow.Table
+        The table as it was read.
     """
-    try:
-        yield
-    except DataError:
-        raise
-    except OSError as error:
-        raise DataError(f"{error.filename or path}: cannot be read: {printable(error.strerror or error)}") from error
-    except (pa.ArrowException, ValueError, EOFError) as error:
-        # A ragged line, an empty file, a damaged footer or another encoding: PyArrow gives the
-        # details.
-        hints = _hints(str(error), path, encoding_is_a_key)
-        raise DataError(f"{path}: cannot be read: {printable(error)}", *hints) from error
-
-
-def _hints(message: str, path: str, encoding_is_a_key: bool = False) -> list[str]:
-    if "columns, got" in message:
-        return [SEPARATOR, 'put a cell that contains a separator or line break in "quotes"']
-    if "decode" in message or "UTF" in message:
-        if encoding_is_a_key:
-            return ["is the encoding another one? For example data.encoding=latin1"]
-        convert = f"convert it: iconv -f latin1 -t utf8 {shlex.quote(str(path))} > utf8.csv"
-        return [f"is the encoding another one? {convert}"]
-    return []
-
-
-def is_parquet(file: Path) -> bool:
-    """Return whether a file contains Parquet, whatever its name.
-
-    Raises
-    ------
-    OSError
-    """
-    with file.open("rb") as content:
-        begin = content.read(len(_PARQUET))
-    return begin == _PARQUET
-
-
-def check_names(table: pa.Table, path: str) -> None:
-    """Check that the names of the columns can be decoded.
-
-    Raises
-    ------
-    DataError
-    """
-    try:
-        _ = table.schema.names
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: the names of the columns are not in UTF-8", *_hints("decode", path)) from error
-
-
-def _check_directory(directory: Path, path: str) -> None:
-    if any(directory.rglob("*.parquet")):
+    if csv.na_values is not None or not pa.types.is_string(table[column].type) or not table[column].null_count:
         return
-    others = sorted(file.name for file in directory.iterdir() if file.suffix in {".csv", ".tsv", ".gz"})
-    hints = [f"name one file: data.path={directory / others[0]}"] if others else []
-    raise DataError(f"{path}: contains no file *.parquet", *hints)
-
-
-def _read_csv(file: Path, path: str, csv: CsvFormat) -> pa.Table:
-    compression = _check_content(file, path)
-    for block_size in _BLOCKS:
-        read, parse, convert = csv.read_options(block_size), csv.parse_options(), csv.convert_options()
-        try:
-            with pa.input_stream(file, compression=compression) as stream:
-                return pyarrow.csv.read_csv(stream, read, parse, convert)
-        except pa.ArrowInvalid as error:
-            # PyArrow's errors for a line longer than the block.
-            too_long = "straddling" in str(error) or "Empty CSV file or block" in str(error)
-            if block_size is not None or not too_long or file.stat().st_size == 0:
-                raise
-    raise AssertionError  # unreachable: the last block size returns or raises
-
-
-def _check_content(file: Path, path: str) -> str | None:
-    """Return the compression of a text file; None if it is not compressed.
-
-    Raises
-    ------
-    DataError
-        If it is not a text file.
-    """
-    with file.open("rb") as content:
-        begin = content.read(4096)
-    for magic, name in _COMPRESSED.items():
-        if begin.startswith(magic):
-            return name
-    for magic, (what, remedy) in _OTHERS.items():
-        if begin.startswith(magic):
-            raise DataError(f"{path}: is {what}, not CSV or Parquet", remedy)
-    if b"\0" in begin:
-        raise DataError(f"{path}: is not a text file: it contains zero bytes", "expected CSV or Parquet")
-    return None
+    with warnings.catch_warnings():  # They were shown when the table was read.
+        warnings.simplefilter("ignore")
+        if _sources(path, "", csv)[0].content.format != CSV:
+            return
+        literal = read_table(path, replace(csv, na_values=()), lambda *_: [column], table.num_rows)[column]
+    words = Counter(literal.filter(pc.is_null(table[column])).drop_null().to_pylist())
+    if words:
+        shown = ", ".join(f"'{printable(word)}' ({number}x)" for word, number in words.most_common(_WORDS))
+        warnings.warn(
+            f"{joined(path)}: words in the target '{printable(column)}' are read as missing values: {shown}; "
+            "if they are classes, type 'data.na_values=[]'",
+            stacklevel=2,
+        )

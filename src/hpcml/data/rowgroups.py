@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from hpcml.data.blocks import ROWS, Blocks, Read
+from hpcml.data.columns import check_column, check_columns, check_unique
+from hpcml.data.content import PARQUET, detect
+from hpcml.data.files import PARQUET_SUFFIXES, DataFile, check_paths, find_files, joined, readable
+from hpcml.data.frames import to_frame
 from hpcml.data.index import find_indices
-from hpcml.data.reading import check_column, check_columns, readable
+from hpcml.data.partitions import Values, partition_values
+from hpcml.data.reading import warn_skipped, without_empty
 from hpcml.data.samples import not_numeric
-from hpcml.data.table import TableFile, check_types, to_frame, warn_excluded
+from hpcml.data.table import TableFile, warn_excluded
+from hpcml.data.union import check_same_names, merge_types
 from hpcml.errors import DataError
 from hpcml.keys import check_keys, config_key, documented, kind, whole
 
@@ -24,19 +32,35 @@ _BUFFER = 1024**2
 @documented
 @dataclass(frozen=True, kw_only=True)
 class RowGroups:
-    """A Parquet file, or a directory of them, read in blocks of whole row groups."""
+    """Parquet files, read in blocks of whole row groups. Files without rows are skipped with a warning."""
 
-    path: str = config_key(MISSING, "Parquet file, or directory of Parquet files", example="mine.parquet")
+    path: str | Sequence[str] = config_key(
+        MISSING,
+        "Parquet file, pattern such as part-*.parquet, or directory of Parquet files; or a list of them",
+        kind("path, or list of paths"),
+        example="mine.parquet",
+    )
     target: str | None = config_key(None, "Column to predict; it may hold text")
     drop: tuple[str, ...] = config_key((), "Columns to exclude", kind("list of columns"), example="[id, date]")
+    columns: tuple[str, ...] = config_key(
+        (), "Columns to read; the target is read as well. []: all", kind("list of columns"), example="[age, income]"
+    )
     block_size: int = config_key(
         ROWS, "Rows of a block: row groups are put together up to about this number; a larger one is a block", whole()
     )
 
     def __post_init__(self) -> None:
         check_keys(self, "data.")
-        object.__setattr__(self, "drop", check_columns("drop", self.drop))
-        object.__setattr__(self, "target", check_column("target", self.target))
+        store = functools.partial(object.__setattr__, self)
+        store("path", check_paths(self.path))
+        store("target", check_column("target", self.target))
+        store("drop", check_columns("drop", self.drop))
+        store("columns", check_columns("columns", self.columns))
+
+    @property
+    def name(self) -> str:
+        """The paths as one text, for messages."""
+        return joined(check_paths(self.path))
 
     def load(self) -> Blocks:
         """Read the footers.
@@ -47,51 +71,87 @@ class RowGroups:
             If a file is missing, damaged or empty, its columns differ, or the type of a feature is
             one that no estimator takes.
         """
-        table = TableFile(path=self.path, target=self.target, drop=self.drop)
-        schema, groups = None, []
-        for path in self._files():
-            found = _footer(path)
-            its_schema = found.schema.to_arrow_schema()
-            table.check_unique(its_schema.names)
-            schema = its_schema if schema is None else _merged(schema, its_schema, path)
-            if found.num_rows == 0:
-                raise DataError(f"{path}: has no rows", "remove it")
-            groups += [(path, number, found.row_group(number).num_rows) for number in range(found.num_row_groups)]
-        assert schema is not None  # _files raises unless there is a file.
+        schema, groups = self._footers()
+        table = TableFile(path=self.path, target=self.target, drop=self.drop, columns=self.columns)
+        chosen = table.choose(schema.names, self.name)
         excluded = find_indices(schema, table.named)
-        features = table.features(schema, excluded)
-        warn_excluded(self.path, excluded)
-        check_types(self.path, schema, features)
-        columns = [*features, *([self.target] if self.target else [])]
-        wanted = pa.schema([schema.field(name) for name in columns])
+        warn_excluded(self.name, excluded)
+        wanted = pa.schema([schema.field(name) for name in chosen if name not in excluded])
+        features = table.features(wanted)
         chunks = _together(groups, self.block_size)
-
         read = TableFile(path=self.path, target=self.target)  # Reads the selected columns only.
 
         def recipe(number: int) -> Read:
-            return _Rows(tuple((path, group) for path, group, _ in chunks[number]), wanted, read)
+            return _Rows(tuple(chunks[number]), wanted, read)
 
         return Blocks(
-            rows=[sum(rows for _, _, rows in chunk) for chunk in chunks],
+            rows=[sum(group.rows for group in chunk) for chunk in chunks],
             recipe=recipe,
             n_features=len(features),
             has_target=self.target is not None,
             feature_names=tuple(features),
-            not_numeric=not_numeric(to_frame(wanted.empty_table().select(features), self.path)),
-            name=self.path,
+            not_numeric=not_numeric(_empty_frame(wanted, features)),
+            name=self.name,
         )
 
-    def _files(self) -> list[str]:
-        root = Path(str(self.path)).expanduser().absolute()
-        files = sorted(root.glob("**/*.parquet")) if root.is_dir() else [root]
-        files = [file for file in files if not file.name.startswith((".", "_"))]
-        if not files:
-            raise DataError(f"{self.path}: contains no file *.parquet")
-        return [str(file) for file in files]
+    def _footers(self) -> tuple[pa.Schema, list[_Group]]:
+        """Return the schema of all files, and their row groups."""
+        files = self._files()
+        with readable(self.name):
+            partitions = partition_values(files, PARQUET)
+        schema, groups, empty = None, [], []
+        for path, values in zip(map(str, files), partitions, strict=True):
+            found = _footer(path)
+            if found.num_rows == 0:
+                empty.append(path)  # Its types may be wrong: Dask infers them from the values.
+                continue
+            its_schema = _with_partitions(found.schema.to_arrow_schema(), values)
+            check_unique(its_schema.names, path)
+            schema = its_schema if schema is None else _merged(schema, its_schema, path)
+            sizes = [found.row_group(number).num_rows for number in range(found.num_row_groups)]
+            groups += [_Group(path, number, rows, values) for number, rows in enumerate(sizes)]
+        if schema is None:
+            raise DataError(f"{self.name}: has no rows")
+        warn_skipped(empty, self.name, "without rows")
+        return schema, groups
+
+    def _files(self) -> list[DataFile]:
+        # Workers may run in another directory.
+        paths = [str(Path(path).expanduser().absolute()) for path in check_paths(self.path)]
+        with readable(self.name):
+            return without_empty(find_files(paths, PARQUET_SUFFIXES), self.name)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A row group of a file."""
+
+    path: str
+    number: int
+    rows: int
+    partitions: Values
+
+
+def _with_partitions(schema: pa.Schema, values: Values) -> pa.Schema:
+    for name, value in values.items():
+        if name not in schema.names:
+            schema = schema.append(pa.field(name, value.type))
+    return schema
+
+
+def _empty_frame(schema: pa.Schema, names: Sequence[str]) -> Any:
+    table = schema.empty_table()
+    return to_frame({name: table[name] for name in names}, "")
 
 
 def _footer(path: str) -> Any:
     with readable(path):
+        found = detect(Path(path), path).format
+        if found != PARQUET:
+            raise DataError(
+                f"{path}: is {found}, and only Parquet is read in blocks",
+                "write it as Parquet; or read it whole: data=csv",
+            )
         return pyarrow.parquet.read_metadata(path)
 
 
@@ -103,34 +163,26 @@ def _merged(first: pa.Schema, found: pa.Schema, path: str) -> pa.Schema:
     DataError
         If the files have other columns, or a column's types have nothing in common.
     """
-    lacking, more = set(first.names) - set(found.names), set(found.names) - set(first.names)
-    if lacking or more:
-        texts = [f"no column '{name}'" for name in sorted(lacking)]
-        texts += [f"an additional column '{name}'" for name in sorted(more)]
-        raise DataError(f"{path}: has {', '.join(texts)}: its columns differ from those of the first file")
+    check_same_names(first, found, path, "the first file")
     fields = [_common(first.field(name), found.field(name), path) for name in first.names]
     return pa.schema(fields, first.metadata)
 
 
 def _common(first: pa.Field, found: pa.Field, path: str) -> pa.Field:
-    if first.type == found.type:
-        return first
-    kinds = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in (first.type, found.type)]
-    try:
-        schemas = [pa.schema([(first.name, kind)]) for kind in kinds]
-        return pa.unify_schemas(schemas, promote_options="permissive").field(0)
-    except pa.ArrowException as error:
+    merged = merge_types([first.type, found.type])
+    if merged is None:
         raise DataError(
             f"{path}: column '{first.name}' is {found.type}, and {first.type} in the first file",
             f"write it alike in all files, or exclude it: 'data.drop=[{first.name}]'",
-        ) from error
+        )
+    return first.with_type(merged)
 
 
-def _together(groups: list[tuple[str, int, int]], rows: int) -> list[list[tuple[str, int, int]]]:
+def _together(groups: list[_Group], rows: int) -> list[list[_Group]]:
     """Combine consecutive row groups into chunks of up to this many rows."""
-    chunks: list[list[tuple[str, int, int]]] = []
+    chunks: list[list[_Group]] = []
     for group in groups:
-        if chunks and sum(count for _, _, count in chunks[-1]) + group[2] <= rows:
+        if chunks and sum(other.rows for other in chunks[-1]) + group.rows <= rows:
             chunks[-1].append(group)
         else:
             chunks.append([group])
@@ -139,7 +191,7 @@ def _together(groups: list[tuple[str, int, int]], rows: int) -> list[list[tuple[
 
 @dataclass(frozen=True)
 class _Rows:
-    groups: tuple[tuple[str, int], ...]
+    groups: tuple[_Group, ...]
     schema: pa.Schema
     table: TableFile
 
@@ -149,11 +201,16 @@ class _Rows:
         pa.default_memory_pool().release_unused()
         return data.X, data.y
 
-    def _group(self, group: tuple[str, int]) -> pa.Table:
-        path, number = group
+    def _group(self, group: _Group) -> pa.Table:
         # Read column by column, in pieces, to avoid loading the whole encoded row group.
-        with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER) as file:
-            columns = {field.name: self._column(file, number, field) for field in self.schema}
+        with pyarrow.parquet.ParquetFile(group.path, pre_buffer=False, buffer_size=_BUFFER) as file:
+            stored = set(file.schema_arrow.names)
+            columns = {
+                field.name: self._column(file, group.number, field)
+                if field.name in stored
+                else pa.repeat(group.partitions[field.name], group.rows).cast(field.type)
+                for field in self.schema
+            }
         return pa.table(columns)
 
     def _column(self, file: Any, number: int, field: pa.Field) -> Any:

@@ -1,16 +1,15 @@
-"""Read rows of CSV, Parquet and JSON Lines files as arguments of a user's function."""
+"""Read rows of tables as arguments of a user's function."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
+from hpcml.data.columns import check_unique
+from hpcml.data.csvformat import CsvFormat
 from hpcml.data.index import find_row_numbers
-from hpcml.data.table import TableFile, warn_excluded
+from hpcml.data.reading import open_json_lines, read_table
+from hpcml.data.table import warn_excluded
 from hpcml.errors import DataError
-
-_JSON_LINES = (".jsonl", ".ndjson")
 
 
 def read_rows(path: str) -> list[dict[str, Any]]:
@@ -19,45 +18,28 @@ def read_rows(path: str) -> list[dict[str, Any]]:
     Parameters
     ----------
     path : str
-        A .jsonl or .ndjson file, or any file that :class:`hpcml.data.TableFile` reads. An empty
-        cell becomes None.
+        A path, pattern or directory that :class:`hpcml.data.TableFile` reads. An empty cell becomes
+        None. A key that a line of a JSON Lines file lacks is absent.
 
     Raises
     ------
     DataError
         If the file is missing, empty or damaged, or a column has no name.
     """
-    if Path(path).suffix in _JSON_LINES:
-        rows = _json_lines(path)
-    else:
-        file = TableFile(path=path)
-        try:
-            table = file.read()
-            file.check_unique(table.column_names)
-            excluded = find_row_numbers(table, path)
-        except DataError as error:
-            raise DataError(error.message) from error  # The hints name keys that do not apply here.
-        warn_excluded(path, excluded)
-        rows = table.drop_columns(list(excluded)).to_pylist()
+    lines = open_json_lines(path)
+    rows = _table(path) if lines is None else [row for file in lines for row in file.objects()]
     if not rows:
         raise DataError(f"{path}: has no rows")
     return rows
 
 
-def _json_lines(path: str) -> list[dict[str, Any]]:
+def _table(path: str) -> list[dict[str, Any]]:
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}, line {number}: invalid JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise DataError(f"{path}, line {number}: not a JSON object", 'write lines such as {"name": value, ...}')
-        rows.append(row)
+        table = read_table(path, CsvFormat())
+        check_unique(table.column_names, path)
+        excluded = find_row_numbers(table, path)
+    except DataError as error:
+        raise DataError(error.message) from error  # The hints name keys that do not apply here.
+    warn_excluded(path, excluded)
+    rows: list[dict[str, Any]] = table.drop_columns(list(excluded)).to_pylist()
     return rows

@@ -1,54 +1,88 @@
-"""Load CSV and Parquet files."""
+"""Load CSV, JSON Lines, Parquet and Feather files."""
 
 from __future__ import annotations
 
-import shlex
+import functools
 import warnings
-from collections import Counter
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
 
+from hpcml.data.columns import check_column, check_columns, check_known, select
+from hpcml.data.content import check_encoding
+from hpcml.data.csvformat import CsvFormat, check_decimal, check_delimiter, check_na_values
 from hpcml.data.dataset import Dataset
+from hpcml.data.files import check_paths, joined
+from hpcml.data.frames import check_types, is_opaque, plain, to_frame
 from hpcml.data.index import find_row_numbers
-from hpcml.data.reading import SEPARATOR, CsvFormat, check_column, check_columns, check_delimiter, read_table
-from hpcml.errors import DataError, nearest, printable
-from hpcml.keys import config_key, documented, kind
-
-# A float64 represents all integers up to this one exactly.
-_EXACT = 2**53
+from hpcml.data.reading import read_table, warn_words_read_as_missing
+from hpcml.errors import DataError, printable
+from hpcml.keys import check_keys, config_key, documented, kind, whole
 
 
 @documented
 @dataclass(frozen=True, kw_only=True)
 class TableFile:
-    """A CSV or Parquet file. All columns except target and groups are features.
+    """A table in CSV, JSON Lines, Parquet or Feather files. All columns except target and groups are features.
 
-    Row numbers and stored indices are excluded with a warning.
+    The format is detected by content. Row numbers and stored indices are excluded with a warning.
     """
 
-    path: str = config_key(
+    path: str | Sequence[str] = config_key(
         MISSING,
-        "CSV file (compressed too: gzip, bz2, zstd, lz4), Parquet file, or directory of Parquet files",
+        "File, pattern such as part-*.csv, or directory of files; or a list of them. Formats: CSV and JSON Lines "
+        "(compressed too: gzip, bz2, zstd, lz4, xz), Parquet, Feather, Arrow",
+        kind("path, or list of paths"),
         example="mine.csv",
     )
     target: str | None = config_key(None, "Column to predict; it may hold text")
     groups: str | None = config_key(None, "Column that keeps samples of one group together in every split")
     drop: tuple[str, ...] = config_key((), "Columns to exclude", kind("list of columns"), example="[id, date]")
+    columns: tuple[str, ...] = config_key(
+        (),
+        "Columns to read; target and groups are read as well. []: all",
+        kind("list of columns"),
+        example="[age, income]",
+    )
+    rows: int | None = config_key(
+        None, "Number of rows to read from the begin, for a first try. null: all", whole(), example="1000"
+    )
     delimiter: str = config_key(",", "Character between the columns of a CSV file; tab for tabs")
     header: bool = config_key(True, "Whether the first line of a CSV file has the names. false: they are f0, f1, ...")
+    decimal: str = config_key(".", "Decimal mark of numbers in a CSV file: a point or a comma", example="'\",\"'")
+    encoding: str | None = config_key(
+        None,
+        "Encoding of CSV and JSON Lines files. null: found by the byte order mark; else UTF-8; else cp1252, with a "
+        "warning",
+        example="latin1",
+    )
+    na_values: tuple[str, ...] | None = config_key(
+        None,
+        "Words that mean a missing value in a CSV file, as an empty cell always does. null: NA, N/A, NaN, null, NULL "
+        "and a few others. []: none, for example if NA is a class",
+        kind("list of texts and numbers"),
+        example='["?", -999]',
+    )
 
     def __post_init__(self) -> None:
-        if str(self.path) == "":
-            raise DataError("data.path is empty", "type data.path=FILE")
-        object.__setattr__(self, "drop", check_columns("drop", self.drop))  # Accepts data.drop=id as well.
-        object.__setattr__(self, "target", check_column("target", self.target))
-        object.__setattr__(self, "groups", check_column("groups", self.groups))
-        object.__setattr__(self, "delimiter", check_delimiter(self.delimiter))
+        check_keys(self, "data.")
+        store = functools.partial(object.__setattr__, self)
+        store("path", check_paths(self.path))
+        store("target", check_column("target", self.target))
+        store("groups", check_column("groups", self.groups))
+        store("drop", check_columns("drop", self.drop))
+        store("columns", check_columns("columns", self.columns))
+        store("delimiter", check_delimiter(self.delimiter))
+        store("decimal", check_decimal(self.decimal, self.delimiter))
+        store("encoding", check_encoding(self.encoding))
+        store("na_values", check_na_values(self.na_values))
+
+    @property
+    def name(self) -> str:
+        """The paths as one text, for messages."""
+        return joined(check_paths(self.path))
 
     def load(self) -> Dataset:
         """Read the table.
@@ -56,163 +90,108 @@ class TableFile:
         Raises
         ------
         DataError
-            If the file is missing, empty or ragged, a column is missing, or the type of a feature
-            is one that no estimator takes.
+            If a file is missing, empty or ragged, a column is missing, or the type of a feature is
+            one that no estimator takes.
         """
-        table = self.read()
-        self.check_unique(table.column_names)
-        excluded = find_row_numbers(table, self.path, self.named)
-        warn_excluded(self.path, excluded)
-        return self.dataset(table, excluded)
+        return self.dataset(self._read())
+
+    def _read(self) -> pa.Table:
+        """Read the columns of the dataset."""
+        csv = CsvFormat(self.delimiter, self.header, self.encoding, decimal=self.decimal, na_values=self.na_values)
+        paths = check_paths(self.path)
+        table = read_table(paths, csv, self.choose, self.rows)
+        if self.target is not None:
+            warn_words_read_as_missing(paths, csv, table, self.target)
+        excluded = find_row_numbers(table, self.name, self.named)
+        warn_excluded(self.name, excluded)
+        return table.drop_columns(list(excluded))
 
     @property
-    def named(self) -> set[str | None]:
+    def named(self) -> set[str]:
         """Columns named by the user."""
-        return {self.target, self.groups, *self.drop}
+        return set(self._keys.values())
 
-    def dataset(self, table: pa.Table, excluded: Collection[str] = ()) -> Dataset:
-        """Build a dataset from the file's table, or part of it.
+    @property
+    def _keys(self) -> dict[str, str]:
+        """Columns named by the user, by the keys that name them."""
+        named = {"target": self.target, "groups": self.groups}
+        found = {key: name for key, name in named.items() if name is not None}
+        for key in ("drop", "columns"):
+            found |= {f"{key}[{number}]": name for number, name in enumerate(getattr(self, key))}
+        return found
+
+    def choose(self, names: Sequence[str], path: str) -> list[str]:
+        """Return the columns to read, given the names of all.
 
         Parameters
         ----------
-        excluded : collection of str
-            Columns to exclude in addition to :attr:`drop`.
+        path : str
+            The file of the columns, for messages.
 
         Raises
         ------
         DataError
+            If columns named by the user do not exist, or the name of one to read is not unique.
         """
-        features = self.features(table.schema, excluded)
-        if table.num_rows == 0:
-            raise DataError(f"{self.path}: has a header but no rows")
-        check_types(self.path, table.schema, features)
-        return Dataset(
-            X=to_frame(table.select(features), self.path),
-            y=self.labels(table, self.target),
-            groups=self.labels(table, self.groups),
-            name=self.path,
-        )
+        check_known(self._keys, names, path)
+        wanted = {*(self.columns or names)} - {*self.drop}
+        wanted |= {name for name in (self.target, self.groups) if name is not None}
+        return select(names, wanted, path)
 
-    def check_unique(self, columns: list[str]) -> None:
-        """Check that the names of columns are unique.
-
-        Raises
-        ------
-        DataError
-        """
-        counts = Counter(columns)
-        twice = sorted(name for name, count in counts.items() if count > 1)
-        if twice == [""]:
-            raise DataError(f"{self.path}: {counts['']} columns have no name", "name them in the first line")
-        if twice:
-            raise DataError(f"{self.path}: duplicate column names: {', '.join(twice)}")
-
-    def features(self, schema: pa.Schema, excluded: Collection[str] = ()) -> list[str]:
+    def features(self, schema: pa.Schema) -> list[str]:
         """Return the columns that are features.
 
-        Raises
-        ------
-        DataError
-            If a column named by the user does not exist, or no feature is left.
-        """
-        columns = schema.names
-        named = {"target": self.target, "groups": self.groups, **{f"drop[{i}]": d for i, d in enumerate(self.drop)}}
-        for key, name in named.items():
-            if name is not None and name not in columns:
-                hints = [nearest(name, columns)]
-                if len(columns) == 1:
-                    hints.append(f"there is only one column: {SEPARATOR}")
-                raise DataError(f"data.{key}={name}: {self.path} has no such column", *hints)
-        others = {*self.named, *excluded}
-        features = [name for name in columns if name not in others]
-        if not features:
-            raise DataError(f"{self.path}: no columns are left as features", f"columns: {', '.join(columns)}")
-        return features
-
-    def read(self) -> pa.Table:
-        """Read the table without checking its columns.
+        Parameters
+        ----------
+        schema : pyarrow.Schema
+            The columns of the dataset.
 
         Raises
         ------
         DataError
-            If the file is missing, empty, ragged or damaged.
+            If there are none, or the type of one is one that no estimator takes.
         """
-        return read_table(self.path, CsvFormat(self.delimiter, self.header))
+        found = [name for name in schema.names if name not in (self.target, self.groups)]
+        if not found:
+            raise DataError(f"{self.name}: no columns are left as features", f"columns: {', '.join(schema.names)}")
+        check_types(self.name, schema, found)
+        return found
 
-    def labels(self, table: pa.Table, name: str | None) -> Any:
-        """Return a column, which may contain text; None if no name is given.
+    def dataset(self, table: pa.Table) -> Dataset:
+        """Build a dataset from a table of its columns.
 
         Raises
         ------
         DataError
-            If its text is not UTF-8.
+            If there are no features or rows, or the type of a feature is one that no estimator
+            takes.
         """
-        if name is None:
-            return None
-        if pa.types.is_binary(table[name].type):  # PyArrow's type for text that is not UTF-8
-            raise DataError(
-                f"{self.path}: column '{name}' is not UTF-8 text",
-                f"convert it: iconv -f latin1 -t utf8 {shlex.quote(str(self.path))} > utf8.csv",
-            )
-        return table[name].to_numpy()
+        features = self.features(table.schema)
+        if table.num_rows == 0:
+            raise DataError(f"{self.name}: has a header but no rows")
+        y, groups = (labels(table, name, self.name) for name in (self.target, self.groups))
+        columns = {name: table[name] for name in features}
+        del table  # Otherwise its columns would stay in memory while they are converted.
+        return Dataset(X=to_frame(columns, self.name), y=y, groups=groups, name=self.name)
+
+
+def labels(table: pa.Table, name: str | None, path: str) -> Any:
+    """Return a column, which may contain text, as an array; None if no name is given.
+
+    Raises
+    ------
+    DataError
+        If its cells are nested, or bytes.
+    """
+    if name is None:
+        return None
+    column = table[name]
+    if is_opaque(column.type):
+        raise DataError(f"{path}: column '{name}' is {printable(column.type, 40)}", "expected numbers, text or dates")
+    return (plain(column) if pa.types.is_decimal(column.type) else column).to_numpy()
 
 
 def warn_excluded(path: str, excluded: dict[str, str]) -> None:
     """Warn about each excluded column, with the reason."""
     for name, reason in excluded.items():
         warnings.warn(f"{path}: column '{name}' is excluded: {reason}", stacklevel=2)
-
-
-def _is_rounded(column: Any) -> bool:
-    if not pa.types.is_integer(column.type) or column.type.bit_width < 64:
-        return False
-    ends = pc.min_max(column).as_py().values()
-    return any(end is not None and abs(end) > _EXACT for end in ends)
-
-
-def check_types(path: str, schema: pa.Schema, features: Collection[str]) -> None:
-    """Check that estimators can take the columns, as numbers, text, categories or dates.
-
-    Raises
-    ------
-    DataError
-        The message names all columns that they cannot take.
-    """
-    wrong = [name for name in features if pa.types.is_nested(schema.field(name).type) or _is_bytes(schema, name)]
-    if wrong:
-        listed = ", ".join(f"'{printable(name)}' ({printable(schema.field(name).type, 40)})" for name in wrong)
-        raise DataError(
-            f"{path}: no estimator takes the columns {listed}", f"exclude them: 'data.drop=[{','.join(wrong)}]'"
-        )
-
-
-def _is_bytes(schema: pa.Schema, name: str) -> bool:
-    kind = schema.field(name).type
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
-
-
-def to_frame(table: pa.Table, path: str) -> Any:
-    """Convert a table to a pandas DataFrame; missing numbers become NaN.
-
-    Decimals become floating-point numbers, times of day and durations become seconds. Integers and
-    booleans keep their type if none is missing.
-    """
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        if _is_rounded(column):
-            warnings.warn(
-                f"{path}: column '{name}' contains integers beyond 2**53, which most estimators round", stacklevel=2
-            )
-    plain = pa.table([_plain(column) for column in table.columns], names=table.column_names)
-    return plain.to_pandas(date_as_object=False, self_destruct=True, ignore_metadata=True)
-
-
-def _plain(column: Any) -> Any:
-    """Return a column as a type that pandas has other than that of Python objects."""
-    kind = column.type
-    if pa.types.is_null(kind) or pa.types.is_decimal(kind) or (pa.types.is_boolean(kind) and column.null_count):
-        return column.cast(pa.float64())
-    if pa.types.is_duration(kind):
-        return pc.divide(column.cast(pa.duration("us")).cast(pa.int64()).cast(pa.float64()), 1e6)
-    if pa.types.is_time(kind):
-        return pc.divide(column.cast(pa.time64("us")).cast(pa.int64()).cast(pa.float64()), 1e6)
-    return column

@@ -223,10 +223,9 @@ def make_folds(split: Split, cv: Any, model: Any) -> Folds:
         If the split fails, or the indices of a fold are not those of training samples.
     """
     _check_predefined(split, cv)
-    _warn_of_tiny_classes(split, cv, model)
     try:
         with warnings.catch_warnings():
-            # The warning above names the classes.
+            # Ours names the classes.
             warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
             splitter = _folds_of(cv, split, model)
             found = splitter.split(_samples_for(splitter, split.X), split.y, split.groups)
@@ -239,6 +238,7 @@ def make_folds(split: Split, cv: Any, model: Any) -> Folds:
             f"workload.cv={shown(cv)}: cannot be done with {_parts(split)}: {error}",
             hint,
         ) from error
+    _warn_of_tiny_classes(split, cv, model)
     for number, fold in enumerate(folds):
         _check_fold(number, fold, split, cv)
     if split.y is not None and classifies(model):

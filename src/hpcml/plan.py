@@ -17,6 +17,7 @@ from hpcml.batch.request import Request
 from hpcml.batch.schedulers import scheduler_of
 from hpcml.cluster import local_size
 from hpcml.data import Blocks, Dataset
+from hpcml.data.sampling import load_sample
 from hpcml.errors import ConfigError, DataError
 from hpcml.spec import AllocationSpec, BatchSpec, LocalSpec, RunSpec, default_scratch
 from hpcml.units import count
@@ -35,7 +36,7 @@ class Checked:
     warnings: list[str]
 
 
-def check(spec: RunSpec, request: Request | None = None, *, trial: bool = False) -> Checked:
+def check(spec: RunSpec, request: Request | None = None, *, trial: bool = False, sample: bool = False) -> Checked:
     """Load the data and validate the whole run; starts and writes nothing of the run.
 
     Parameters
@@ -44,6 +45,8 @@ def check(spec: RunSpec, request: Request | None = None, *, trial: bool = False)
         Request to a batch scheduler.
     trial : bool
         Whether to fit a few samples in a process, unless ``spec.trial`` is false.
+    sample : bool
+        Whether a sample of large data suffices, because this process will not run the workload.
 
     Raises
     ------
@@ -60,19 +63,43 @@ def check(spec: RunSpec, request: Request | None = None, *, trial: bool = False)
         )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
-        loaded = None if spec.data is None else data.load(spec.data)
-        at_loading = _texts(caught)
-        try:
-            inputs, prepared = _prepare(spec, loaded)
-        except DataError as error:
-            # A warning, for example about words that are read as missing, often tells the cause.
-            error.hints = (*error.hints, *at_loading)
-            raise
+        found = _on_a_sample(spec, caught) if sample else None
+        inputs, prepared = found or _on_all(spec, caught)
     if prepared.footprint is not None:
         _check_room(spec, request, prepared.footprint)
     if trial and spec.trial and prepared.trial is not None:
         trials.check(prepared.trial)
     return Checked(inputs, prepared, _texts(caught))
+
+
+def _on_a_sample(spec: RunSpec, caught: list[warnings.WarningMessage]) -> tuple[Inputs, Prepared] | None:
+    """Prepare the workload on a sample of large data.
+
+    Returns
+    -------
+    tuple of (Inputs, Prepared), or None
+        None if the workload needs all data, the data is small, or the sample does not suffice: it
+        may lack a class, for example.
+    """
+    if not getattr(spec.workload, "plans_on_a_sample", False):
+        return None
+    try:
+        few = load_sample(spec.data)
+        return None if few is None else _prepare(spec, few)
+    except DataError:
+        caught.clear()
+        return None
+
+
+def _on_all(spec: RunSpec, caught: list[warnings.WarningMessage]) -> tuple[Inputs, Prepared]:
+    loaded = None if spec.data is None else data.load(spec.data)
+    at_loading = _texts(caught)
+    try:
+        return _prepare(spec, loaded)
+    except DataError as error:
+        # A warning, for example about words that are read as missing, often tells the cause.
+        error.hints = (*error.hints, *at_loading)
+        raise
 
 
 def _prepare(spec: RunSpec, loaded: Dataset | Blocks | None) -> tuple[Inputs, Prepared]:
@@ -219,7 +246,7 @@ def plan(spec: RunSpec) -> Plan:
     else:
         runs.check_root(scratch(spec))
     try:
-        checked = check(spec, job_plan.request)
+        checked = check(spec, job_plan.request, sample=True)
     except DataError as error:
         if not elsewhere:
             raise

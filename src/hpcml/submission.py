@@ -83,7 +83,7 @@ def submit(spec: RunSpec, origin: Origin, after: str | None = None) -> Submitted
     request = job_plan.request
     batch = scheduler_of(request.site, request.scheduler)
     dependency, notes = _dependency(after, batch)
-    checked = check(spec, request, trial=True)
+    checked = check(spec, request, trial=True, sample=True)
     notes += [diagnostic.text for diagnostic in job_plan.diagnostics] + checked.warnings
     began, git = time.time(), record.git_state(Path.cwd())
     paths = runs.create(scratch(spec))

@@ -121,7 +121,7 @@ def _begin(file: Path) -> tuple[bytes, str | None]:
     compression = _found(_COMPRESSED, begin)
     if compression is None:
         return begin, None
-    return _decompressed(file, compression).read(_BEGIN), compression
+    return open_bytes(file, compression).read(_BEGIN), compression
 
 
 def _found(magic: Mapping[bytes, _T], begin: bytes) -> _T | None:
@@ -163,13 +163,14 @@ def open_text(file: Path, content: Content, encoding: str) -> Any:
     ------
     OSError
     """
-    stream = _decompressed(file, content.compression)
+    stream = open_bytes(file, content.compression)
     if encoding in ("utf-8", "utf-8-sig"):
         return stream
     return pa.transcoding_input_stream(stream, encoding, "utf-8")
 
 
-def _decompressed(file: Path, compression: str | None) -> Any:
+def open_bytes(file: Path, compression: str | None) -> Any:
+    """Open a text file as a PyArrow stream of its bytes, decompressed; see :func:`open_text`."""
     if compression == "xz":  # PyArrow does not read it.
         import lzma
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcml.data import samples
+from hpcml.data import samples, selection
 from hpcml.errors import DataError
 from hpcml.units import count
 
@@ -31,6 +31,10 @@ class Dataset:
         None: those of the frame.
     name : str
         Origin of the samples, for messages and the manifest.
+    of : int or None
+        The number of samples of which these are a sample, for a plan; None if these are all.
+    in_file : bool
+        Whether X, or the samples of which it is a sample, are mapped from a file. Set by itself.
 
     Raises
     ------
@@ -43,10 +47,13 @@ class Dataset:
     groups: Any = None
     feature_names: tuple[str, ...] | None = None
     name: str = "data"
+    of: int | None = None
+    in_file: bool = False
 
     def __post_init__(self) -> None:
         X = _samples(self.X, self.name)
         object.__setattr__(self, "X", X)
+        object.__setattr__(self, "in_file", self.in_file or isinstance(X, np.memmap))
         if samples.is_frame(X):
             object.__setattr__(self, "feature_names", samples.names(X))
         for key in ("y", "groups"):
@@ -71,6 +78,17 @@ class Dataset:
     @property
     def n_samples(self) -> int:
         return int(self.X.shape[0])
+
+    @property
+    def n_all(self) -> int:
+        """The number of samples, including those of which these are a sample."""
+        return self.of or self.n_samples
+
+    @property
+    def is_large(self) -> bool:
+        """Whether workers map the samples from a file, as :mod:`hpcml.data.selection` describes."""
+        size = samples.n_bytes(self.X) * self.n_all // self.n_samples
+        return size >= selection.LARGE and selection.is_selectable(self.X)
 
     @property
     def n_features(self) -> int | None:
@@ -135,11 +153,12 @@ class Dataset:
         groups = None if self.groups is None else self.groups[rows]
         if y is not None and y.dtype.kind == "O":
             y = _narrowed(y)
-        return replace(self, X=samples.take(self.X, rows), y=y, groups=groups)
+        return replace(self, X=samples.take(self.X, rows), y=y, groups=groups, in_file=False)
 
     def describe(self) -> str:
         """Return one line with name, shape and kind of target."""
-        shape = f"{self.n_samples} texts" if self.is_text else f"{self.n_samples} samples x {self.n_features} features"
+        about = "" if self.of is None else "about "
+        shape = f"{self.n_all} texts" if self.is_text else f"{about}{self.n_all} samples x {self.n_features} features"
         if self.y is None:
             return f"{self.name}: {shape}, no target"
         if self.y.ndim > 1:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from hpcml.data.selection import Selection, forget, is_selectable
+from hpcml.data.selection import Selection, forget, gather
 from hpcml.errors import DataError, printable
 
 # The most columns that a message names.
@@ -47,6 +47,8 @@ def take(X: Any, rows: Any) -> Any:
     ----------
     rows : slice, ndarray of int, or ndarray of bool
     """
+    if isinstance(X, np.memmap) and not isinstance(rows, slice) and rows.dtype.kind in "iu":
+        return gather(X, rows)
     if isinstance(X, Selection) or not is_frame(X):
         return X[rows]
     if hasattr(X, "iloc"):
@@ -54,16 +56,6 @@ def take(X: Any, rows: Any) -> Any:
     if isinstance(rows, slice) or rows.dtype.kind != "b":
         return X[rows]
     return X.filter(rows)
-
-
-def select(X: Any, rows: Any) -> Any:
-    """Return some of the samples: a :class:`Selection` if they are large, else a copy.
-
-    Parameters
-    ----------
-    rows : ndarray of int
-    """
-    return Selection(X, rows) if is_selectable(X) else take(X, rows)
 
 
 def whole(X: Any) -> Any:

@@ -99,11 +99,11 @@ class Selection:
 
     def __getitem__(self, rows: Any) -> Any:
         """Copy some of the selected samples."""
-        return _take(self._open(), self.rows[rows])
+        return gather(self._open(), self.rows[rows])
 
     def whole(self) -> Any:
         """Copy all selected samples."""
-        return _take(self._open(), self.rows)
+        return gather(self._open(), self.rows)
 
     def laid_out(self, directory: Path) -> Selection | None:
         """Return the same selection from a file, which is written unless the source is one.
@@ -121,13 +121,17 @@ class Selection:
 
 
 def is_selectable(X: Any) -> bool:
-    """Return whether samples are large, and an array of numbers or a frame of pandas."""
-    if hasattr(X, "iloc"):
-        return bool(X.memory_usage(index=False).sum() >= LARGE)
-    return isinstance(X, np.ndarray) and X.ndim == 2 and X.nbytes >= LARGE
+    """Return whether samples have a form that can be laid out: an array of numbers or a frame of pandas."""
+    return hasattr(X, "iloc") or (isinstance(X, np.ndarray) and X.ndim == 2)
 
 
-def _take(source: Any, rows: Any) -> Any:
+def gather(source: Any, rows: Any) -> Any:
+    """Copy rows of an array or a frame.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+    """
     if hasattr(source, "iloc"):
         return source.iloc[rows]
     if not isinstance(source, np.memmap) or not source.flags.c_contiguous:
@@ -135,9 +139,9 @@ def _take(source: Any, rows: Any) -> Any:
     # From front to back and chunk by chunk, so that few pages are mapped at a time.
     found = np.empty((len(rows), *source.shape[1:]), source.dtype)
     places = np.argsort(rows, kind="stable")
-    step = max(1, _CHUNK // max(1, found[:1].nbytes))
-    for begin in range(0, len(rows), step):
-        part = places[begin : begin + step]
+    step = max(1, _CHUNK // max(1, source[:1].nbytes))
+    ends = np.searchsorted(rows[places], np.arange(step, len(source), step))
+    for part in np.split(places, ends):
         found[part] = source[rows[part]]
         forget(source)
     return found

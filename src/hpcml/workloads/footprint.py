@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from dask.sizeof import sizeof
 
 from hpcml.data import Dataset
-from hpcml.data.selection import is_selectable
 from hpcml.units import format_size
 
 # Memory of a process before it has any data, in bytes: Python with Dask and scikit-learn. Measured:
@@ -76,11 +74,11 @@ def footprint(data: Dataset, test_size: float | None, copied: float, largest: fl
     largest : float
         The largest share that a fit copies from samples in a file.
     """
-    whole = sizeof(data)
+    whole = sizeof(data) * data.n_all // data.n_samples
     if data.is_text:  # the array holds only pointers
         whole += sum(map(len, data.X))
     part = int(whole * (1 - (test_size or 0)))
-    if is_selectable(data.X):
-        return Footprint(whole, 0, int(largest * part), 0 if isinstance(data.X, np.memmap) else whole)
+    if data.is_large:
+        return Footprint(whole, 0, int(largest * part), 0 if data.in_file else whole)
     # Copies of the array share its texts.
     return Footprint(whole, part, 0 if data.is_text else int(copied * part))

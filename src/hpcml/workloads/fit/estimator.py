@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import clone
@@ -75,6 +75,9 @@ class FitEstimator:
         flag(),
     )
 
+    # The checks and the number of units need a sample of large data only.
+    plans_on_a_sample: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_keys(self, "workload.")
 
@@ -102,8 +105,9 @@ class FitEstimator:
             description = f"one fit of {name}, on one worker"
             return Prepared(1, description, functools.partial(self._run, split, inputs, []), size, inputs.notes, tried)
         forest.check(model)
-        chunks = forest.chunks(model.n_estimators, self.chunk, data.X.shape)
-        n_units = len(chunks) + bool(model.oob_score) + _is_large(model, split)
+        chunks = forest.chunks(model.n_estimators, self.chunk, (data.n_all, data.X.shape[1]))
+        n_units = len(chunks) + bool(model.oob_score)
+        n_units += _is_large(model, split.n_test * data.n_all // data.n_samples)
         description = f"one fit of {name}, its {model.n_estimators} trees in chunks of {chunks[0][1]}"
         run = functools.partial(self._run, split, inputs, chunks)
         return Prepared(n_units, description, run, size, inputs.notes, tried)
@@ -191,7 +195,7 @@ class FitEstimator:
         model = outcome.model
         scorers = self._scorers(model)
         try:
-            if outcome.metrics["parallel"] == "trees" and _is_large(model, split):
+            if outcome.metrics["parallel"] == "trees" and _is_large(model, split.n_test):
                 shared, X = pool.share(model), pool.share(split.laid_out(pool.units.directory).X_test)
                 return dict(pool.call("test score", _score, scorers, shared, X, split.y_test))
             return _score(scorers, model, split.X_test, split.y_test)
@@ -238,9 +242,9 @@ def _partial(parts: list[Any], model: Any) -> Outcome:
     return Outcome(metrics={"parallel": "trees", "n_trees": count}, model=partial, warnings=[text])
 
 
-def _is_large(model: Any, split: Split) -> bool:
+def _is_large(model: Any, n_test: int) -> bool:
     """Return whether scoring a forest would keep the head busy for long."""
-    return bool(model.n_estimators * split.n_test > _SCORED_HERE)
+    return bool(model.n_estimators * n_test > _SCORED_HERE)
 
 
 def _nodes(model: Any) -> int:

@@ -21,8 +21,8 @@ from sklearn.model_selection import (
     train_test_split,
 )
 
-from hpcml.data import samples
-from hpcml.data.selection import Selection, is_selectable
+from hpcml.data import Dataset, samples
+from hpcml.data.selection import Selection
 from hpcml.errors import ConfigError, DataError
 from hpcml.workloads.base import Inputs
 from hpcml.workloads.inputs.checks import classifies
@@ -102,8 +102,7 @@ def hold_out(inputs: Inputs, test_size: float | None, *, stratify: bool, shuffle
     stratify = stratify and data.y is not None and classifies(inputs.model)
     numbers = np.arange(data.n_samples)
     if not test_size:
-        X = samples.select(data.X, numbers) if is_selectable(data.X) else data.X
-        return Split(X, data.y, data.groups)
+        return Split(_select(data, numbers) if data.is_large else data.X, data.y, data.groups)
     try:
         if data.groups is not None and shuffle:
             splitter = GroupShuffleSplit(n_splits=1, test_size=test_size, random_state=seed)
@@ -136,13 +135,18 @@ def hold_out(inputs: Inputs, test_size: float | None, *, stratify: bool, shuffle
             "sort the samples by group, change workload.test_size, or shuffle: workload.shuffle=true",
         )
     return Split(
-        samples.select(data.X, train),
+        _select(data, train),
         None if y is None else y[train],
         None if groups is None else groups[train],
-        samples.select(data.X, test),
+        _select(data, test),
         None if y is None else y[test],
-        is_selectable(data.X),
+        data.is_large,
     )
+
+
+def _select(data: Dataset, rows: Any) -> Any:
+    """Return a selection of large samples, and a copy of others."""
+    return Selection(data.X, rows) if data.is_large else samples.take(data.X, rows)
 
 
 def _check_classes(name: str, train: Any, test: Any) -> None:

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.metrics import get_scorer_names
@@ -89,6 +89,9 @@ class Search:
         math.nan, "Score of a fit that fails. raise: end the search at the first failure", kind("number or raise")
     )
     return_train_score: bool = config_key(False, "Whether to compute the scores on the training samples too", flag())
+
+    # The checks and the number of units need a sample of large data only.
+    plans_on_a_sample: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_keys(self, "workload.")

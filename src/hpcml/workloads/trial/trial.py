@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hpcml.data import samples
+from hpcml.data.sampling import evenly, of_each_class
 from hpcml.errors import ConfigError, printable
 from hpcml.units import count
 from hpcml.workloads.trial.child import Child, Stopped
@@ -64,25 +65,11 @@ class Trial:
 
     def sample(self, size: int) -> tuple[Any, Any]:
         """Return about ``size`` samples in their order, evenly spaced, of each class if there are any."""
-        rows = _spaced(np.arange(self.n_samples), size)
+        rows = evenly(np.arange(self.n_samples), size)
         if self.stratify:
-            rows = _of_each_class(self.y, size)
+            rows = of_each_class(self.y, size)
         X = samples.whole(self.X)[np.ix_(rows, rows)] if self.pairwise else samples.take(self.X, rows)
         return X, None if self.y is None else self.y[rows]
-
-
-def _spaced(rows: Any, size: int) -> Any:
-    if len(rows) <= size:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, size).astype(int)]
-
-
-def _of_each_class(y: Any, size: int) -> Any:
-    """Return the rows of a stratified sample, with two of each class if there are as many."""
-    _, numbers = np.unique(y, return_inverse=True)
-    share = min(1.0, size / len(y))
-    by_class = np.split(np.argsort(numbers, kind="stable"), np.cumsum(np.bincount(numbers))[:-1])
-    return np.sort(np.concatenate([_spaced(rows, max(2, round(share * len(rows)))) for rows in by_class]))
 
 
 def check(trial: Trial) -> None:

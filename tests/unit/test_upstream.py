@@ -561,7 +561,7 @@ class TestSklearn:
         whole = forest(5).fit(self.X, self.y)
         interface = "a warm start of a forest skips the seeds of len(estimators_) trees, whatever they are"
         with contract("scikit-learn", interface, sklearn.grow_trees):
-            part = sklearn.grow_trees(forest(5, warm_start=True), 3, self.X, self.y)
+            part = sklearn.grow_trees(forest(5, warm_start=True), 3, self.X, self.y, {})
             assert [tree.random_state for tree in part.estimators_] == [
                 tree.random_state for tree in whole.estimators_[3:]
             ]

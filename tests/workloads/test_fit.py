@@ -385,7 +385,7 @@ def test_missing_values_and_logistic_regression(cluster: Cluster) -> None:
 def test_the_parts_of_a_forest_may_be_put_together_twice() -> None:
     X, y = load_iris(return_X_y=True)
     asked = RandomForestClassifier(n_estimators=10, random_state=0)
-    parts = [forest.grow(asked, begin, end, X, y) for begin, end in forest.chunks(10, 4, X.shape)]
+    parts = [forest.grow(asked, trees, X, y, {}) for trees in forest.chunks(10, 4, X.shape)]
     first, second = forest.merge(parts, asked), forest.merge(parts, asked)
     assert len(first.estimators_) == len(second.estimators_) == 10
 

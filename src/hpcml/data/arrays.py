@@ -34,6 +34,10 @@ class ArrayFile:
         None, "Name, or .npy file, of the array that keeps samples of one group together in every split"
     )
 
+    weight: str | None = config_key(
+        None, "Name, or .npy file, of the array with the weights of the samples in fits; scores do not use them"
+    )
+
     def load(self) -> Dataset:
         """Read the arrays.
 
@@ -43,9 +47,9 @@ class ArrayFile:
             If a file or array is missing, damaged or contains objects.
         """
         if Path(self.path).suffix == ".npz":
-            named = {"X": self.features, "y": self.target, "groups": self.groups}
+            named = {"X": self.features, "y": self.target, "groups": self.groups, "weights": self.weight}
             return Dataset(name=self.path, **_read(self.path, _wanted(named)))
-        files = {"X": self.path, "y": self.target, "groups": self.groups}
+        files = {"X": self.path, "y": self.target, "groups": self.groups, "weights": self.weight}
         return Dataset(name=self.path, **{key: _read(file) for key, file in _wanted(files).items()})
 
 

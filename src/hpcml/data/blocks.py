@@ -17,9 +17,9 @@ from hpcml.data.dataset import Dataset
 from hpcml.errors import ConfigError, DataError
 from hpcml.units import count
 
-# Reads one block and returns X and y, or X and None. It is sent to a worker, so it is small and
-# picklable.
-Read = Callable[[], tuple[Any, Any]]
+# Reads one block and returns X, y and the names of the samples; None for absent ones. It is sent to
+# a worker, so it is small and picklable.
+Read = Callable[[], tuple[Any, Any, Any]]
 
 # Default number of rows of a block.
 ROWS = 100_000
@@ -157,12 +157,12 @@ class Block:
         """
         name = f"{self.source}, block {self.number}"
         try:
-            X, y = self.read()
+            X, y, ids = self.read()
         except DataError:
             raise
         except Exception as error:
             raise DataError(f"{name}: cannot be read: {type(error).__name__}: {error}") from error
-        data = Dataset(X=X, y=y, feature_names=self.feature_names, name=name)
+        data = Dataset(X=X, y=y, ids=ids, feature_names=self.feature_names, name=name)
         if self.n_features is not None and data.X.shape[1] != self.n_features:
             raise DataError(f"{name}: has {data.X.shape[1]} features, the others have {self.n_features}")
         return data
@@ -192,7 +192,8 @@ def in_blocks(data: Dataset | Blocks, block_size: int | None = None) -> Blocks:
 
     def recipe(number: int) -> Read:
         part = slice(bounds[number], bounds[number + 1])
-        return _Slice(samples.take(data.X, part), None if data.y is None else data.y[part])
+        y, ids = (None if values is None else values[part] for values in (data.y, data.ids))
+        return _Slice(samples.take(data.X, part), y, ids)
 
     return Blocks(
         rows=[end - begin for begin, end in itertools.pairwise(bounds)],
@@ -219,9 +220,10 @@ def in_memory(data: Dataset | Blocks) -> Dataset:
 class _Slice:
     X: Any
     y: Any
+    ids: Any
 
-    def __call__(self) -> tuple[Any, Any]:
-        return self.X, self.y
+    def __call__(self) -> tuple[Any, Any, Any]:
+        return self.X, self.y, self.ids
 
 
 def is_lazy(value: Any) -> bool:
@@ -267,6 +269,6 @@ def of_arrays(X: Any, y: Any, name: str) -> Blocks:
 class _Lazy:
     parts: tuple[Any, ...]
 
-    def __call__(self) -> tuple[Any, Any]:
+    def __call__(self) -> tuple[Any, Any, Any]:
         X, *y = dask.compute(*self.parts, scheduler="sync")
-        return X, y[0] if y else None
+        return X, y[0] if y else None, None

@@ -29,6 +29,20 @@ def check_column(key: str, name: Any) -> str | None:
     raise DataError(f"data.{key}={name}: must be the name of one column", f"quote it: 'data.{key}=\"NAME\"'")
 
 
+def check_targets(names: Any) -> str | tuple[str, ...] | None:
+    """Return the name of the target, or the names of several.
+
+    Raises
+    ------
+    DataError
+    """
+    if not isinstance(names, (list, tuple)):
+        return check_column("target", names)
+    if len(names) < 2 or len(set(map(str, names))) < len(names):
+        raise DataError(f"data.target={list(names)}: must be one column, or several different ones")
+    return check_columns("target", names)
+
+
 def check_columns(key: str, names: Any) -> tuple[str, ...]:
     """Return column names as texts, from a list or a single name.
 

@@ -27,6 +27,10 @@ class Dataset:
         Targets. Samples without one can be predicted, not learned from: see :meth:`labelled`.
     groups : ndarray of shape (n_samples,) or None
         Labels that keep samples together, for splitters such as GroupKFold.
+    weights : ndarray of shape (n_samples,) or None
+        Weights of the samples in fits, 0 or more.
+    ids : ndarray of shape (n_samples,) or None
+        Names of the samples, for tables of predictions.
     feature_names : tuple of str or None
         None: those of the frame.
     name : str
@@ -45,6 +49,8 @@ class Dataset:
     X: Any
     y: Any = None
     groups: Any = None
+    weights: Any = None
+    ids: Any = None
     feature_names: tuple[str, ...] | None = None
     name: str = "data"
     of: int | None = None
@@ -56,7 +62,7 @@ class Dataset:
         object.__setattr__(self, "in_file", self.in_file or isinstance(X, np.memmap))
         if samples.is_frame(X):
             object.__setattr__(self, "feature_names", samples.names(X))
-        for key in ("y", "groups"):
+        for key in ("y", "groups", "weights", "ids"):
             value = getattr(self, key)
             if value is None:
                 continue
@@ -64,6 +70,8 @@ class Dataset:
             object.__setattr__(self, key, value)
             if value.ndim == 0 or len(value) != X.shape[0]:
                 raise DataError(f"{self.name}: X has {X.shape[0]} samples, {key} has shape {value.shape}")
+        if self.weights is not None:
+            object.__setattr__(self, "weights", _checked_weights(self.weights, self.name))
         absent = 0 if self.groups is None else int(missing(self.groups).sum())
         if absent:
             raise DataError(
@@ -153,7 +161,10 @@ class Dataset:
         groups = None if self.groups is None else self.groups[rows]
         if y is not None and y.dtype.kind == "O":
             y = _narrowed(y)
-        return replace(self, X=samples.take(self.X, rows), y=y, groups=groups, in_file=False)
+        weights = None if self.weights is None else self.weights[rows]
+        ids = None if self.ids is None else self.ids[rows]
+        X = samples.take(self.X, rows)
+        return replace(self, X=X, y=y, groups=groups, weights=weights, ids=ids, in_file=False)
 
     def describe(self) -> str:
         """Return one line with name, shape and kind of target."""
@@ -166,6 +177,24 @@ class Dataset:
         if self.y.dtype.kind in "OUSb" or self.y.dtype.kind in "iu":
             return f"{self.name}: {shape}, {len(np.unique(self.y[~missing(self.y)]))} distinct targets"
         return f"{self.name}: {shape}, continuous target"
+
+
+def _checked_weights(weights: Any, name: str) -> Any:
+    """Return weights as floating-point numbers."""
+    try:
+        numbers = weights.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name}: the weights are not numbers: {error}", "name another column: data.weight") from error
+    wrong = np.flatnonzero(~(np.isfinite(numbers) & (numbers >= 0)))
+    if len(wrong):
+        raise DataError(
+            f"{name}: {count(len(wrong), 'weight')} of {len(numbers)} negative, infinite or missing, the first of "
+            f"sample {wrong[0]}: {numbers[wrong[0]]:g}",
+            "remove those samples, or give them a weight of 0",
+        )
+    if not numbers.any():
+        raise DataError(f"{name}: all weights are 0", "name another column: data.weight")
+    return numbers
 
 
 def _samples(X: Any, name: str) -> Any:

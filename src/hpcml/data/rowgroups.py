@@ -41,9 +41,10 @@ class RowGroups:
         example="mine.parquet",
     )
     target: str | None = config_key(None, "Column to predict; it may hold text")
+    id: str | None = config_key(None, "Column that names the samples in tables of predictions; it is no feature")
     drop: tuple[str, ...] = config_key((), "Columns to exclude", kind("list of columns"), example="[id, date]")
     columns: tuple[str, ...] = config_key(
-        (), "Columns to read; the target is read as well. []: all", kind("list of columns"), example="[age, income]"
+        (), "Columns to read; target and id are read as well. []: all", kind("list of columns"), example="[age, income]"
     )
     block_size: int = config_key(
         ROWS, "Rows of a block: row groups are put together up to about this number; a larger one is a block", whole()
@@ -54,6 +55,7 @@ class RowGroups:
         store = functools.partial(object.__setattr__, self)
         store("path", check_paths(self.path))
         store("target", check_column("target", self.target))
+        store("id", check_column("id", self.id))
         store("drop", check_columns("drop", self.drop))
         store("columns", check_columns("columns", self.columns))
 
@@ -72,14 +74,14 @@ class RowGroups:
             one that no estimator takes.
         """
         schema, groups = self._footers()
-        table = TableFile(path=self.path, target=self.target, drop=self.drop, columns=self.columns)
+        table = TableFile(path=self.path, target=self.target, id=self.id, drop=self.drop, columns=self.columns)
         chosen = table.choose(schema.names, self.name)
         excluded = find_indices(schema, table.named)
         warn_excluded(self.name, excluded)
         wanted = pa.schema([schema.field(name) for name in chosen if name not in excluded])
         features = table.features(wanted)
         chunks = _together(groups, self.block_size)
-        read = TableFile(path=self.path, target=self.target)  # Reads the selected columns only.
+        read = TableFile(path=self.path, target=self.target, id=self.id)  # Reads the selected columns only.
 
         def recipe(number: int) -> Read:
             return _Rows(tuple(chunks[number]), wanted, read)
@@ -195,11 +197,11 @@ class _Rows:
     schema: pa.Schema
     table: TableFile
 
-    def __call__(self) -> tuple[Any, Any]:
+    def __call__(self) -> tuple[Any, Any, Any]:
         data = self.table.dataset(pa.concat_tables(map(self._group, self.groups)))
         # Arrow keeps freed memory, up to the size of the block, which the worker needs.
         pa.default_memory_pool().release_unused()
-        return data.X, data.y
+        return data.X, data.y, data.ids
 
     def _group(self, group: _Group) -> pa.Table:
         # Read column by column, in pieces, to avoid loading the whole encoded row group.

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from hpcml.data.columns import check_column, check_columns, check_known, select
+from hpcml.data.columns import check_column, check_columns, check_known, check_targets, select
 from hpcml.data.content import check_encoding
 from hpcml.data.csvformat import CsvFormat, check_decimal, check_delimiter, check_na_values
 from hpcml.data.dataset import Dataset
@@ -37,12 +38,19 @@ class TableFile:
         kind("path, or list of paths"),
         example="mine.csv",
     )
-    target: str | None = config_key(None, "Column to predict; it may hold text")
+    target: Any = config_key(
+        None,
+        "Column to predict; it may hold text. A list of columns of one kind: several targets at once",
+        kind("column, or list of columns"),
+        example="price",
+    )
     groups: str | None = config_key(None, "Column that keeps samples of one group together in every split")
+    weight: str | None = config_key(None, "Column with the weights of the samples in fits; scores do not use them")
+    id: str | None = config_key(None, "Column that names the samples in tables of predictions; it is no feature")
     drop: tuple[str, ...] = config_key((), "Columns to exclude", kind("list of columns"), example="[id, date]")
     columns: tuple[str, ...] = config_key(
         (),
-        "Columns to read; target and groups are read as well. []: all",
+        "Columns to read; target, groups, weight and id are read as well. []: all",
         kind("list of columns"),
         example="[age, income]",
     )
@@ -70,8 +78,9 @@ class TableFile:
         check_keys(self, "data.")
         store = functools.partial(object.__setattr__, self)
         store("path", check_paths(self.path))
-        store("target", check_column("target", self.target))
-        store("groups", check_column("groups", self.groups))
+        store("target", check_targets(self.target))
+        for key in ("groups", "weight", "id"):
+            store(key, check_column(key, getattr(self, key)))
         store("drop", check_columns("drop", self.drop))
         store("columns", check_columns("columns", self.columns))
         store("delimiter", check_delimiter(self.delimiter))
@@ -100,8 +109,8 @@ class TableFile:
         csv = CsvFormat(self.delimiter, self.header, self.encoding, decimal=self.decimal, na_values=self.na_values)
         paths = check_paths(self.path)
         table = read_table(paths, csv, self.choose, self.rows)
-        if self.target is not None:
-            warn_words_read_as_missing(paths, csv, table, self.target)
+        for target in self.targets:
+            warn_words_read_as_missing(paths, csv, table, target)
         excluded = find_row_numbers(table, self.name, self.named)
         warn_excluded(self.name, excluded)
         return table.drop_columns(list(excluded))
@@ -112,10 +121,25 @@ class TableFile:
         return set(self._keys.values())
 
     @property
+    def targets(self) -> tuple[str, ...]:
+        """Columns to predict."""
+        if self.target is None:
+            return ()
+        return (self.target,) if isinstance(self.target, str) else tuple(self.target)
+
+    @property
+    def _apart(self) -> dict[str, str]:
+        """Columns that are not features, by the keys that name them."""
+        named = {key: getattr(self, key) for key in ("groups", "weight", "id")}
+        found = {key: name for key, name in named.items() if name is not None}
+        if isinstance(self.target, str):
+            return {"target": self.target, **found}
+        return {**{f"target[{number}]": name for number, name in enumerate(self.targets)}, **found}
+
+    @property
     def _keys(self) -> dict[str, str]:
         """Columns named by the user, by the keys that name them."""
-        named = {"target": self.target, "groups": self.groups}
-        found = {key: name for key, name in named.items() if name is not None}
+        found = self._apart
         for key in ("drop", "columns"):
             found |= {f"{key}[{number}]": name for number, name in enumerate(getattr(self, key))}
         return found
@@ -135,7 +159,7 @@ class TableFile:
         """
         check_known(self._keys, names, path)
         wanted = {*(self.columns or names)} - {*self.drop}
-        wanted |= {name for name in (self.target, self.groups) if name is not None}
+        wanted |= {*self._apart.values()}
         return select(names, wanted, path)
 
     def features(self, schema: pa.Schema) -> list[str]:
@@ -151,7 +175,8 @@ class TableFile:
         DataError
             If there are none, or the type of one is one that no estimator takes.
         """
-        found = [name for name in schema.names if name not in (self.target, self.groups)]
+        apart = {*self._apart.values()}
+        found = [name for name in schema.names if name not in apart]
         if not found:
             raise DataError(f"{self.name}: no columns are left as features", f"columns: {', '.join(schema.names)}")
         check_types(self.name, schema, found)
@@ -169,10 +194,23 @@ class TableFile:
         features = self.features(table.schema)
         if table.num_rows == 0:
             raise DataError(f"{self.name}: has a header but no rows")
-        y, groups = (labels(table, name, self.name) for name in (self.target, self.groups))
+        groups, weights, ids = (labels(table, name, self.name) for name in (self.groups, self.weight, self.id))
+        y = self._labels(table)
         columns = {name: table[name] for name in features}
         del table  # Otherwise its columns would stay in memory while they are converted.
-        return Dataset(X=to_frame(columns, self.name), y=y, groups=groups, name=self.name)
+        X = to_frame(columns, self.name)
+        return Dataset(X=X, y=y, groups=groups, weights=weights, ids=ids, name=self.name)
+
+    def _labels(self, table: pa.Table) -> Any:
+        if isinstance(self.target, str) or self.target is None:
+            return labels(table, self.target, self.name)
+        found = [labels(table, name, self.name) for name in self.targets]
+        if len({values.dtype.kind in "OUS" for values in found}) > 1:
+            raise DataError(
+                f"{self.name}: of the targets {', '.join(self.targets)} some are text and others numbers",
+                "predict them in runs of their own",
+            )
+        return np.column_stack(found)
 
 
 def labels(table: pa.Table, name: str | None, path: str) -> Any:

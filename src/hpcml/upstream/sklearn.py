@@ -90,7 +90,7 @@ def is_forest(model: Any) -> bool:
     return getattr(type(model), "fit", None) is RandomForestClassifier.fit
 
 
-def grow_trees(forest: Any, begin: int, X: Any, y: Any) -> Any:
+def grow_trees(forest: Any, begin: int, X: Any, y: Any, keywords: Mapping[str, Any]) -> Any:
     """Fit the trees of a forest from number ``begin`` on, with their seeds in the whole forest.
 
     Needed by ``fit.forest``, which grows chunks of one forest on different workers. Public API
@@ -104,6 +104,8 @@ def grow_trees(forest: Any, begin: int, X: Any, y: Any) -> Any:
         modified in place.
     X : array of shape (n_samples, n_features)
     y : array of shape (n_samples,) or (n_samples, n_outputs)
+    keywords : mapping
+        More arguments of ``fit``.
 
     Returns
     -------
@@ -111,7 +113,7 @@ def grow_trees(forest: Any, begin: int, X: Any, y: Any) -> Any:
         The forest with these trees only.
     """
     forest.estimators_ = [None] * begin
-    forest.fit(X, y)
+    forest.fit(X, y, **keywords)
     forest.estimators_ = forest.estimators_[begin:]
     return forest
 

@@ -25,6 +25,7 @@ from hpcml.workloads.inputs import block_scores, key_texts
 from hpcml.workloads.inputs.block_scores import Part, Score
 from hpcml.workloads.inputs.checks import check_model
 from hpcml.workloads.inputs.labels import estimator_name
+from hpcml.workloads.inputs.weights import reject_weights
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -72,6 +73,7 @@ class DaskFit:
             kind = type(model).__name__
             raise DataError(f"{blocks.name}: {kind} needs a target, and there is none", "name it: data.target=COLUMN")
         if isinstance(data, Dataset):
+            reject_weights(data, "workload=dask_fit")
             data = data.dense(type(model).__name__).labelled()
             dask_models.check_samples(data, model)
             if dask_models.has_classes(model):

@@ -28,6 +28,7 @@ from hpcml.workloads.inputs.sample_order import find_ordered
 from hpcml.workloads.inputs.scoring import check_scores, resolve_scoring
 from hpcml.workloads.inputs.splits import Split, hold_out, order_of
 from hpcml.workloads.inputs.trials import trial
+from hpcml.workloads.inputs.weights import weight_argument
 from hpcml.workloads.trial.trial import few_trees
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class FitEstimator:
         data = inputs.dataset
         check_data(data, inputs.model)
         self._check_way(inputs.model)
+        weight_argument(inputs.model, data)
         if self.test_size:
             check_scores(resolve_scoring(self.scoring, inputs.model), inputs)
         split = self.split(inputs)
@@ -144,7 +146,7 @@ class FitEstimator:
         """Fit and score the model on a few samples."""
         model = clone(model).set_params(**parameters)
         model.set_params(**few_trees(model.get_params(deep=True)))
-        _fit(model, X, y)
+        _fit(model, X, y, {})
         if self.test_size:
             _score(self._scorers(model), model, X, y)
 
@@ -162,13 +164,15 @@ class FitEstimator:
             model.set_params(random_state=inputs.seed)
             lines["seed"] = f"random_state={inputs.seed}, the run's: the model names none"
         began = time.monotonic()
+        argument = weight_argument(inputs.model, inputs.dataset)
+        keywords = {} if argument is None else {argument: split.weights}
         if way == "trees":
-            fitted = self._trees(model, chunks, split, TaskPool(client, units))
+            fitted = self._trees(model, chunks, split, keywords, TaskPool(client, units))
         elif way == "joblib":
-            fitted = _spread(model, split, client, units)
+            fitted = _spread(model, split, keywords, client, units)
         else:
             split = split.laid_out(units.directory)
-            fitted = TaskPool(client, units).call("fit", _fit, model, split.X, split.y)
+            fitted = TaskPool(client, units).call("fit", _fit, model, split.X, split.y, keywords)
         metrics: dict[str, Any] = {"parallel": way, "fit_s": time.monotonic() - began}
         if way == "trees":
             metrics["n_trees"] = len(fitted.estimators_)
@@ -179,9 +183,12 @@ class FitEstimator:
         lines |= score_lines(metrics["test_scores"], split)
         return outcome
 
-    def _trees(self, model: Any, chunks: list[tuple[int, int]], split: Split, pool: TaskPool) -> Any:
+    def _trees(
+        self, model: Any, chunks: list[tuple[int, int]], split: Split, keywords: dict[str, Any], pool: TaskPool
+    ) -> Any:
         X, y = pool.spread(split.laid_out(pool.units.directory).X), pool.spread(split.y)
-        todo = ((f"trees {begin} to {end - 1}", (model, begin, end, X, y)) for begin, end in chunks)
+        given = pool.spread(keywords)
+        todo = ((f"trees {begin} to {end - 1}", (model, (begin, end), X, y, given)) for begin, end in chunks)
         grown = pool.ordered(forest.grow, todo, lambda done: _partial(list(done.values()), model))
         whole = forest.merge(list(grown.values()), model)
         if model.oob_score:
@@ -205,15 +212,15 @@ class FitEstimator:
             ) from error
 
 
-def _fit(model: Any, X: Any, y: Any) -> Any:
+def _fit(model: Any, X: Any, y: Any, keywords: Mapping[str, Any]) -> Any:
     """Fit a model, on a worker."""
-    return model.fit(samples.whole(X), y)
+    return model.fit(samples.whole(X), y, **keywords)
 
 
-def _spread(model: Any, split: Split, client: Client, units: Units) -> Any:
+def _spread(model: Any, split: Split, keywords: Mapping[str, Any], client: Client, units: Units) -> Any:
     units.total = 1
     try:
-        fitted = joblib_calls.fit(model, samples.whole(split.X), split.y, client, units)
+        fitted = joblib_calls.fit(model, samples.whole(split.X), split.y, keywords, TaskPool(client, units))
     except HpcmlError as error:
         raise WorkloadError(error.message, *error.hints) from error
     except Exception as error:

@@ -74,23 +74,28 @@ def _size(n_trees: int, n_samples: int, n_features: int) -> int:
     return max(-(-n_trees // _MOST), min(-(-n_trees // _LEAST), math.ceil(_WORK / of_tree)))
 
 
-def grow(forest: Any, begin: int, end: int, X: Any, y: Any) -> Any:
-    """Grow the trees from ``begin`` up to, but not including, ``end``, on a worker.
+def grow(forest: Any, trees: tuple[int, int], X: Any, y: Any, keywords: Mapping[str, Any]) -> Any:
+    """Grow some trees, on a worker.
 
     Parameters
     ----------
     forest : estimator
         Not fitted; its ``random_state`` is set.
+    trees : tuple of int
+        The number of the first one, and of the first one not to grow.
     X : array of shape (n_samples, n_features)
     y : array of shape (n_samples,) or (n_samples, n_outputs)
+    keywords : mapping
+        More arguments of ``fit``.
 
     Returns
     -------
     estimator
         A forest of these trees only.
     """
+    begin, end = trees
     part = clone(forest).set_params(n_estimators=end, warm_start=True, n_jobs=None, oob_score=False)
-    return upstream.grow_trees(part, begin, samples.whole(X), y)
+    return upstream.grow_trees(part, begin, samples.whole(X), y, keywords)
 
 
 def merge(parts: Sequence[Any], forest: Any) -> Any:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import joblib
 from sklearn.base import MetaEstimatorMixin
 
-from hpcml.workloads.base import Units
 from hpcml.workloads.engine.joblib_backend import TaskPoolBackend
 from hpcml.workloads.engine.task_pool import TaskPool
-
-if TYPE_CHECKING:
-    from distributed import Client
-
 
 # The most calls into which an ensemble divides its fits.
 _CALLS = 256
@@ -41,23 +37,25 @@ def expected(model: Any, n_classes: int) -> int:
     return max(getattr(model, "n_estimators", 0), len(getattr(model, "estimators", ())), n_classes, 1)
 
 
-def fit(model: Any, X: Any, y: Any, client: Client, units: Units) -> Any:
+def fit(model: Any, X: Any, y: Any, keywords: Mapping[str, Any], pool: TaskPool) -> Any:
     """Fit a model in the head, with its joblib calls on the workers.
 
     Parameters
     ----------
-    units : Units
-        Its total grows with the calls, because their number is not known beforehand.
+    keywords : mapping
+        More arguments of the fit.
+    pool : TaskPool
+        The total of its units grows with the calls, because their number is not known beforehand.
 
     Raises
     ------
     WorkloadError
         If a call fails, or kills every worker that tries it.
     """
-    backend = TaskPoolBackend(TaskPool(client, units), _CALLS)
+    backend = TaskPoolBackend(pool, _CALLS)
     asked = getattr(model, "n_jobs", None)
     if asked is not None:  # joblib replaces only an unset n_jobs
         model.set_params(n_jobs=None)
     with joblib.parallel_config(backend=backend, n_jobs=-1):
-        model.fit(X, y)
+        model.fit(X, y, **keywords)
     return model if asked is None else model.set_params(n_jobs=asked)

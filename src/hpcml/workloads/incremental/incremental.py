@@ -25,6 +25,7 @@ from hpcml.workloads.inputs.checks import check_data, check_model, check_values,
 from hpcml.workloads.inputs.labels import estimator_name
 from hpcml.workloads.inputs.splits import Split
 from hpcml.workloads.inputs.trials import trial
+from hpcml.workloads.inputs.weights import reject_weights
 from hpcml.workloads.trial.trial import Trial
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ class Incremental:
                     "name it: data.target=COLUMN",
                 )
             return None
+        reject_weights(data, "workload=incremental")
         data = data.dense(type(model).__name__).labelled()
         check_data(data, model)
         if self.classes is not None:

@@ -42,6 +42,8 @@ class Split:
     ----------
     is_large : bool
         Whether the held-out samples are too large for the head.
+    weights : ndarray or None
+        Weights of the training samples.
     """
 
     X: Any
@@ -50,6 +52,7 @@ class Split:
     X_test: Any = None
     y_test: Any = None
     is_large: bool = False
+    weights: Any = None
 
     @property
     def arrays(self) -> list[Any]:
@@ -102,7 +105,8 @@ def hold_out(inputs: Inputs, test_size: float | None, *, stratify: bool, shuffle
     stratify = stratify and data.y is not None and classifies(inputs.model)
     numbers = np.arange(data.n_samples)
     if not test_size:
-        return Split(_select(data, numbers) if data.is_large else data.X, data.y, data.groups)
+        X = _select(data, numbers) if data.is_large else data.X
+        return Split(X, data.y, data.groups, weights=data.weights)
     try:
         if data.groups is not None and shuffle:
             splitter = GroupShuffleSplit(n_splits=1, test_size=test_size, random_state=seed)
@@ -141,6 +145,7 @@ def hold_out(inputs: Inputs, test_size: float | None, *, stratify: bool, shuffle
         _select(data, test),
         None if y is None else y[test],
         data.is_large,
+        None if data.weights is None else data.weights[train],
     )
 
 

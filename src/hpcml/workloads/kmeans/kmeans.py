@@ -21,6 +21,7 @@ from hpcml.workloads.engine.persisted_blocks import Kept
 from hpcml.workloads.inputs import key_texts
 from hpcml.workloads.inputs.checks import check_finite
 from hpcml.workloads.inputs.moments import Moments
+from hpcml.workloads.inputs.weights import reject_weights
 from hpcml.workloads.kmeans import lloyd
 from hpcml.workloads.kmeans.clusters import Clusters, Iteration
 from hpcml.workloads.kmeans.lloyd import Far, Sums
@@ -114,6 +115,7 @@ class KMeans:
         if data is None:
             raise ConfigError("data: there is nothing to cluster", "for example data=blobs")
         if isinstance(data, Dataset):
+            reject_weights(data, "workload=kmeans")
             data = data.dense("k-means")
             check_finite(data, sklearn.cluster.KMeans())
         blocks = in_blocks(data, self.block_size)

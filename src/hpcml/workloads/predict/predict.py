@@ -23,6 +23,7 @@ from hpcml.workloads.inputs.labels import estimator_name
 from hpcml.workloads.inputs.preprocessing import suit
 from hpcml.workloads.inputs.splits import Split
 from hpcml.workloads.inputs.trials import trial
+from hpcml.workloads.inputs.weights import weight_argument
 from hpcml.workloads.predict import predictions
 from hpcml.workloads.predict.fitted import Fitted, check_fitted
 from hpcml.workloads.predict.predictions import METHODS, Done, Request
@@ -138,6 +139,7 @@ class Predict:
         model = suit(replace(inputs, data=train)).model
         check_values(model, varied=())
         check_data(train, model)
+        weight_argument(model, train)
         return model, Fitted.on(train, model)
 
     def _score(self, data: Dataset | Blocks, model: Any) -> Score | None:

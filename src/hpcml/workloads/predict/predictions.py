@@ -19,6 +19,7 @@ from hpcml.errors import ConfigError
 from hpcml.parts import Parts
 from hpcml.workloads.engine import peak_memory
 from hpcml.workloads.inputs.block_scores import Part, Score
+from hpcml.workloads.inputs.weights import weight_argument
 from hpcml.workloads.predict.fitted import Fitted
 from hpcml.workloads.trial.trial import few_trees
 
@@ -92,7 +93,9 @@ def fit(model: Any, source: Any) -> tuple[Any, tuple[str, ...] | None, list[str]
         warnings.simplefilter("default")
         warnings.simplefilter("ignore", DeprecationWarning)  # for the authors of the package
         data = in_memory(load(source)).labelled()
-        fitted = model.fit(data.X) if data.y is None else model.fit(data.X, data.y)
+        argument = weight_argument(model, data)
+        keywords = {} if argument is None else {argument: data.weights}
+        fitted = model.fit(data.X, **keywords) if data.y is None else model.fit(data.X, data.y, **keywords)
     return fitted, data.feature_names, list(dict.fromkeys(f"fit: {warning.message}" for warning in caught))
 
 
@@ -133,6 +136,8 @@ def _predict(block: Block, model: Any, request: Request) -> Done:
     if samples.is_frame(X) and not hasattr(model, "feature_names_in_") and not samples.not_numeric(X):
         X = samples.dense(X, data.name, type(model).__name__)  # It was fitted on an array, and would warn about names.
     columns, predicted = table(model, X, data.y, names, request.methods)
+    if data.ids is not None:
+        columns = {"id": data.ids, **columns}
     part = None if request.score is None else _score(request.score, model, replace(data, X=X), predicted)
     written = 0 if request.parts is None else request.parts.write(block.number, columns)
     return Done(data.n_samples, written, part, f"worker {get_worker().name}", peak_memory.peak())

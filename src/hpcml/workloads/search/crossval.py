@@ -34,6 +34,8 @@ class Setup:
         The names of the scores, as far as they are known; ``score`` for a single one.
     error_score : float or "raise"
         The score of a fit or a scorer that fails.
+    weight_argument : str or None
+        The argument of ``fit`` that takes weights; None if there are none.
     """
 
     model: Any
@@ -41,9 +43,17 @@ class Setup:
     names: Sequence[str]
     error_score: Any
     return_train_score: bool
+    weight_argument: str | None = None
 
     @classmethod
-    def of(cls, model: Any, scoring: Any, error_score: Any, return_train_score: bool = False) -> Setup:
+    def of(
+        cls,
+        model: Any,
+        scoring: Any,
+        error_score: Any,
+        return_train_score: bool = False,
+        weight_argument: str | None = None,
+    ) -> Setup:
         """Resolve the scorer once for all fits.
 
         Parameters
@@ -53,7 +63,11 @@ class Setup:
         # For several scorers, check_scoring returns one that predicts once for all.
         scorer = check_scoring(model, scoring)
         names = ["score"] if scoring is None else list(scoring) if isinstance(scoring, dict) else []
-        return cls(model, scorer, names, error_score, return_train_score)
+        return cls(model, scorer, names, error_score, return_train_score, weight_argument)
+
+    def keywords(self, weights: Any) -> dict[str, Any]:
+        """Return the arguments of a fit for the weights of its samples."""
+        return {} if self.weight_argument is None else {self.weight_argument: weights}
 
 
 @dataclass(frozen=True)
@@ -95,20 +109,20 @@ def split(model: Any, X: Any, rows: Any, columns: Any = None) -> Any:
 
 
 def fit_and_score(
-    shared: tuple[Setup, Any, Any], folds: Sequence[Fold], fold: int, parameters: Mapping[str, Any]
+    shared: tuple[Setup, Any, Any, Any], folds: Sequence[Fold], fold: int, parameters: Mapping[str, Any]
 ) -> Scored:
     """Fit a candidate on a fold's training samples and score it on its test samples, on a worker.
 
     Parameters
     ----------
-    shared : tuple of (Setup, X, y)
+    shared : tuple of (Setup, X, y, weights)
 
     Raises
     ------
     Exception
         Any error of the fit or the scorer, if ``error_score`` is "raise".
     """
-    setup, X, y = shared
+    setup, X, y, weights = shared
     train, test = folds[fold]
     began = time.perf_counter()
     # Fits fill the cluster, so nested joblib calls of an estimator run sequentially.
@@ -116,10 +130,11 @@ def fit_and_score(
         try:
             model = clone(setup.model).set_params(**clone(parameters, safe=False))
             X_train, y_train = split(model, X, train), None if y is None else y[train]
+            keywords = setup.keywords(None if weights is None else weights[train])
             if y is None:
-                model.fit(X_train)
+                model.fit(X_train, **keywords)
             else:
-                model.fit(X_train, y_train)
+                model.fit(X_train, y_train, **keywords)
         except Exception:
             if setup.error_score == "raise":
                 raise
@@ -146,7 +161,8 @@ def try_candidate(setup: Setup, X: Any, y: Any, parameters: Mapping[str, Any]) -
     model = clone(setup.model).set_params(**clone(parameters, safe=False))
     model.set_params(**few_trees(model.get_params(deep=True)))
     rows = np.arange(X.shape[0])
-    fit_and_score((replace(setup, model=model, error_score="raise"), X, y), [(rows, rows)], 0, {})
+    weights = None if setup.weight_argument is None else np.ones(len(rows))
+    fit_and_score((replace(setup, model=model, error_score="raise"), X, y, weights), [(rows, rows)], 0, {})
 
 
 def failed(setup: Setup, fit_s: float, text: str, *, fitted: bool) -> Scored:
@@ -184,10 +200,10 @@ def _number(value: Any, scorer: Any) -> float:
     return float(value)  # type: ignore[arg-type]  # a complex Number fails here
 
 
-def refit(shared: tuple[Setup, Any, Any], parameters: Mapping[str, Any]) -> Any:
+def refit(shared: tuple[Setup, Any, Any, Any], parameters: Mapping[str, Any]) -> Any:
     """Fit a candidate on all samples, on a worker."""
-    setup, X, y = shared
-    X = samples.whole(X)
+    setup, X, y, weights = shared
+    X, keywords = samples.whole(X), setup.keywords(weights)
     model = clone(setup.model).set_params(**clone(parameters, safe=False))
     with joblib.parallel_config(backend="sequential"):
-        return model.fit(X) if y is None else model.fit(X, y)
+        return model.fit(X, **keywords) if y is None else model.fit(X, y, **keywords)

@@ -30,6 +30,7 @@ from hpcml.workloads.inputs.scoring import check_scores, resolve_scoring
 from hpcml.workloads.inputs.splits import Folds, Split, hold_out, make_folds, order_of
 from hpcml.workloads.inputs.trials import trial
 from hpcml.workloads.inputs.tuples import tuples_in
+from hpcml.workloads.inputs.weights import weight_argument
 from hpcml.workloads.search import crossval, fits, grid, summary
 from hpcml.workloads.search.crossval import Setup
 from hpcml.workloads.search.cv_results import results_table
@@ -130,7 +131,8 @@ class Search:
         split = self.split(inputs)
         folds = make_folds(split, self.cv, inputs.model)
         share = 1 - 1 / self.cv if isinstance(self.cv, int) else 0.5
-        setup = Setup.of(inputs.model, scoring, self.error_score, self.return_train_score)
+        weights = weight_argument(inputs.model, data)
+        setup = Setup.of(inputs.model, scoring, self.error_score, self.return_train_score, weights)
         candidates = self._candidates(spaces, inputs.seed)
         return Prepared(
             self.n_candidates * len(folds) + bool(self.refit) * (1 + split.is_large),

@@ -34,7 +34,7 @@ class CrossValidation:
         self._pool = pool
         # Never sent with each unit: unpickling an estimator and its scorers takes longer than a
         # separate task.
-        self._shared = pool.share((setup, split.X, split.y))
+        self._shared = pool.share((setup, split.X, split.y, split.weights))
         self._shared.spread()
 
     def score(self, candidates: Sequence[Mapping[str, Any]], folds: Sequence[Fold]) -> list[list[Scored]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
@@ -86,13 +87,13 @@ def _read(path: str, members: Mapping[str, str] | None = None) -> Any:
     place = Path(path).expanduser()
     try:
         if members is None:
-            return np.load(place, mmap_mode="r", allow_pickle=False)
+            return np.lib.format.open_memmap(place, mode="r")
         with place.open("rb") as file:
             content = np.load(file, allow_pickle=False)
             return {key: _member(content, place, path, name) for key, name in members.items()}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or error
-        if "allow_pickle" in str(reason):  # NumPy's error for any file in another format
+        if re.search("allow_pickle|magic string|Python objects", str(reason)):  # NumPy's errors
             reason = "another format, or an array of Python objects, which is not read because it can run code"
         raise DataError(f"{path}: cannot be read as a NumPy file: {reason}") from error
 

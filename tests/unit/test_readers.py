@@ -290,7 +290,8 @@ class TestSeveralFiles:
             composed(f"data.path=[{tmp_path},{tmp_path}/b.csv]", "data.target=y")
 
     def test_jobs_know_all_paths(self) -> None:
-        assert paths(TableFile(path=["/data/a.csv", "/data/b/*.csv"])) == ["/data/a.csv", "/data/b/*.csv"]
+        known = ["/data/a.csv", "/data/b/*.csv", f"{Path.cwd()}/*.csv"]
+        assert paths(TableFile(path=["/data/a.csv", "/data/b/*.csv", "*.csv"], na_values=("?",))) == known
 
 
 class TestSelection:

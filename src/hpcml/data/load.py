@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import glob
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -65,15 +65,18 @@ def paths(source: Any) -> list[str]:
     ['/g/data/ab12/flights.csv']
     """
     values = getattr(source, "keywords", None) or getattr(source, "__dict__", {})
-    lists = (value if isinstance(value, (list, tuple)) else [value] for value in values.values())
-    named = [value for value in itertools.chain.from_iterable(lists) if isinstance(value, (str, os.PathLike))]
-    return [str(Path.cwd() / Path(value).expanduser()) for value in named if _is_path(value)]
+    found = []
+    for key, value in values.items():
+        listed = value if isinstance(value, (list, tuple)) else [value]
+        found += [text for text in listed if isinstance(text, (str, os.PathLike)) and _is_path(text, key)]
+    return [str(Path.cwd() / Path(path).expanduser()) for path in found]
 
 
-def _is_path(value: str | os.PathLike[str]) -> bool:
-    path = Path(value).expanduser()
-    # A decimal point is also a directory, but has no name.
-    return "/" in str(value) or (path.name != "" and path.exists())
+def _is_path(text: str | os.PathLike[str], key: str) -> bool:
+    if "/" in str(text) or (key == "path" and glob.has_magic(str(text))):
+        return True
+    path = Path(text)
+    return path.name != "" and path.exists()  # A decimal point is also a directory, but has no name.
 
 
 def _name(source: Any) -> str:

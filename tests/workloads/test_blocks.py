@@ -99,12 +99,11 @@ class TestTampered:
     @pytest.mark.parametrize(
         ("change", "told"),
         [
-            (lambda path: parquet(path / "b.parquet", slice(0, 0)), "b.parquet: has no rows\n  remove it"),
             (
                 lambda path: parquet(path / "b.parquet", z=Y),
                 "b.parquet: has an additional column 'z': its columns differ",
             ),
-            (lambda path: (path / "b.parquet").write_text("nonsense"), "b.parquet: cannot be read: Parquet magic"),
+            (lambda path: (path / "b.parquet").write_text("nonsense"), "b.parquet: is CSV, and only Parquet"),
             (
                 lambda path: pyarrow.parquet.write_table(pa.table({"x0": ["a"], "x1": [1], "x2": [1], "y": [0]}),
                                                          path / "b.parquet"),
@@ -125,7 +124,7 @@ class TestTampered:
         with pytest.raises(DataError, match="column 'name' holds text, and k-means takes numbers"):
             RowGroups(path=str(tmp_path), target="y").load().check_numeric("k-means")
         (tmp_path / "none").mkdir()
-        with pytest.raises(DataError, match=r"contains no file \*.parquet"):
+        with pytest.raises(DataError, match="contains no files"):
             RowGroups(path=str(tmp_path / "none")).load()
 
     def test_a_block_that_is_empty_or_no_number_when_it_is_read(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from hpcml.data.files import suffix_of
 from hpcml.errors import ConfigError, DataError
 
 CSV, JSON_LINES, PARQUET, FEATHER, STREAM = "CSV", "JSON Lines", "Parquet", "Feather", "an Arrow stream"
@@ -111,7 +112,7 @@ def detect(file: Path, path: str, encoding: str | None = None) -> Content:
     mark = _found(_MARKS, begin)
     _check_text(begin, encoding or mark or "utf-8", path)
     text = begin.decode(encoding or mark or "utf-8", errors="replace")
-    return Content(_text_format(text, path), compression, mark)
+    return Content(_text_format(text, suffix_of(file), path), compression, mark)
 
 
 def _begin(file: Path) -> tuple[bytes, str | None]:
@@ -140,16 +141,16 @@ def _check_text(begin: bytes, encoding: str, path: str) -> None:
         )
 
 
-def _text_format(text: str, path: str) -> str:
+def _text_format(text: str, suffix: str, path: str) -> str:
     text = text.lstrip("\ufeff \t\r\n")
-    if re.match(r'\{\s*["}]', text):
-        return JSON_LINES
     if re.match(r"\[\s*[{\[]", text):
         raise DataError(
             f"{path}: is one JSON array, not JSON Lines",
             "write one object on each line: jq -c '.[]' FILE > lines.jsonl",
         )
-    return CSV
+    # The suffix decides for damaged lines only, for the sake of the message.
+    is_json = suffix in (".jsonl", ".ndjson") or re.match(r'\{\s*["}]', text)
+    return JSON_LINES if is_json else CSV
 
 
 def open_text(file: Path, content: Content, encoding: str) -> Any:

@@ -75,10 +75,10 @@ def test_fewer_are_sent_of_what_is_large(cluster: Cluster) -> None:
 def test_many_short_units_are_under_way_at_once(cluster: Cluster) -> None:
     """Otherwise workers would wait for the head every few units."""
     pool = TaskPool(cluster.client, Units(0))
-    assert pool._room(0) == 2 * 6 + 1
-    pool._rate = 1000.0
-    assert pool._room(0) == 500
-    assert pool._room(490) == 0  # too few for a message
+    assert pool.window.room(0) == 2 * 6 + 1
+    pool.window.rate = 1000.0
+    assert pool.window.room(0) == 500
+    assert pool.window.room(490) == 0  # too few for a message
 
 
 def test_what_is_shared_travels_once(cluster: Cluster) -> None:

@@ -19,8 +19,8 @@ from hpcml.workloads.dask_fit import dask_models, retry
 from hpcml.workloads.dask_fit.dask_models import Predictor
 from hpcml.workloads.engine.causes import cause
 from hpcml.workloads.engine.persisted_blocks import Kept
+from hpcml.workloads.engine.recomputable import renew
 from hpcml.workloads.engine.stacked_arrays import stack
-from hpcml.workloads.engine.task_pool import renew
 from hpcml.workloads.inputs import block_scores, key_texts
 from hpcml.workloads.inputs.block_scores import Part, Score
 from hpcml.workloads.inputs.checks import check_model

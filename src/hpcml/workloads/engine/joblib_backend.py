@@ -14,7 +14,8 @@ from distributed import CancelledError, KilledWorker
 from hpcml.errors import WorkloadError
 from hpcml.upstream.joblib import Call, CallbackBackend, calls_of
 from hpcml.upstream.sklearn import called_function, without_callbacks
-from hpcml.workloads.engine.task_pool import Recomputable, TaskPool, Unit
+from hpcml.workloads.engine.recomputable import Recomputable
+from hpcml.workloads.engine.task_pool import TaskPool, Unit
 
 # Arrays of up to this many bytes are sent with each call.
 _SMALL = 1000

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from hpcml.data import Blocks
 from hpcml.errors import HpcmlError, WorkloadError
 from hpcml.workloads.base import Units
-from hpcml.workloads.engine.task_pool import Recomputable, TaskPool, Unit
+from hpcml.workloads.engine.recomputable import Recomputable
+from hpcml.workloads.engine.task_pool import TaskPool, Unit
 
 if TYPE_CHECKING:
     from distributed import Client, Future

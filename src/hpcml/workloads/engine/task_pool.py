@@ -5,13 +5,8 @@ It keeps as many units in flight as the workers can use.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import itertools
-import operator
-import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +16,11 @@ from dask.sizeof import sizeof
 from distributed import CancelledError, KilledWorker, wait
 
 from hpcml.errors import HpcmlError, WorkloadError
-from hpcml.upstream.distributed import CompletedFutures
 from hpcml.workloads.base import Outcome, Units
 from hpcml.workloads.engine.causes import DIED, cause
+from hpcml.workloads.engine.dispatch import Dispatch
+from hpcml.workloads.engine.recomputable import Recomputable, futures_of, renew
+from hpcml.workloads.engine.window import LARGE, Window
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -32,77 +29,9 @@ if TYPE_CHECKING:
 # its function.
 Unit = tuple[str, tuple[Any, ...]]
 
-# Units in flight per worker thread: one computes and the others wait in the scheduler, so that
-# workers do not wait for the head. Fewer if an argument is larger than _LARGE bytes, because the
-# head holds the arguments. If units are short, as many as finish in _HORIZON seconds.
-_AHEAD, _AHEAD_LARGE, _LARGE, _HORIZON = 6, 2, 100_000, 0.5
-
-# The smallest share of those units to send together: one message to the scheduler takes as long as
-# several units in it.
-_TOGETHER = 1 / 8
-
-# The most units in a message: workers start on the first while the head prepares the next.
-_MESSAGE = 500
-
 # Values of up to this many bytes are sent with each unit, which costs no more than a task for the
 # value.
 _SMALL = 4000
-
-# Seconds to wait for finished units before polling for new ones to send.
-_AGAIN = 0.02
-
-# Seconds for which the count of threads and the measured rate stay valid.
-_RECOUNT = 1.0
-
-# Seconds to collect finished units where more than _MANY finish per second; each collection costs a
-# message to the workers.
-_COLLECT, _MANY = 0.02, 100
-
-
-class Recomputable:
-    """The result of a task, used as an argument of other tasks, that can be recomputed.
-
-    Dask recomputes it if the workers that hold it die, but gives up when two workers died computing
-    it, whatever the cause.
-
-    Attributes
-    ----------
-    future : Future
-    """
-
-    def __init__(
-        self, pool: TaskPool, function: Callable[..., Any], args: tuple[Any, ...], future: Future[Any] | None = None
-    ) -> None:
-        self._pool, self._function, self._args = pool, function, args
-        self.future: Future[Any] = pool.submit(function, *args) if future is None else future
-
-    def renew(self) -> bool:
-        """Recompute the result if Dask gave up on it, and wait; return whether it is available."""
-        if not died(self.future):
-            return True
-        if not renew(self._args):
-            return False
-        self.future = self._pool.submit(self._function, *self._args)
-        self._pool.wait_for([self.future])
-        return not died(self.future)
-
-    def spread(self) -> None:
-        """Copy the result to all current workers, because Dask prefers workers with the data."""
-        client = self._pool.client
-        self._pool.wait_for([self.future])
-        if self.future.status == "finished" and len(client.nthreads()) > 1:
-            with contextlib.suppress(Exception):  # a worker was lost: units fetch the value
-                client.replicate([self.future])
-
-    def item(self, item: Any) -> Recomputable:
-        """Return an item of the result, or a slice of them, that can be recomputed alone."""
-        args = (item, self._function, *self._args)
-        return Recomputable(self._pool, _item, args, self._pool.submit(operator.getitem, self, item))
-
-
-def renew(args: Iterable[Any]) -> bool:
-    """Recompute arguments that Dask gave up on, one by one; return whether all are available."""
-    return all(arg.renew() for arg in args if isinstance(arg, Recomputable))
 
 
 class TaskPool:
@@ -117,10 +46,7 @@ class TaskPool:
 
     def __init__(self, client: Client, units: Units) -> None:
         self.client, self.units = client, units
-        self._threads, self._counted = 1, -_RECOUNT
-        # units finished per second
-        self._rate = 0.0
-        self._large = False
+        self.window = Window(client)
 
     def share(self, value: Any) -> Recomputable:
         """Send a value once, for use by many units; the workers copy it among themselves.
@@ -183,52 +109,19 @@ class TaskPool:
         WorkloadError
             If a unit fails.
         """
-        waiting: Iterator[Unit | None] = iter(todo)
-        sent: dict[Future[Any], Unit] = {}
-        suspects: deque[Unit] = deque()
-        orphans: list[Unit] = []
-        lone: Future[Any] | None = None
-        ended = CompletedFutures(self.client)
-        meter = _Meter()
+        dispatch = Dispatch(self, function, todo, split)
         try:
-            while True:
-                # All other units may need the same lost inputs as the orphans.
-                room = 0 if orphans else self._room(len(sent))
-                fresh, again = _next(waiting, min(room, _MESSAGE))
-                futures = self._send(function, fresh)
-                sent.update(zip(futures, fresh, strict=True))
-                ended.add(futures)
-                if not sent and orphans:
-                    waiting, orphans = itertools.chain(_reunited(orphans, suspects), waiting), []
-                    continue
-                if not sent and suspects:  # alone in flight: if its worker dies, it is the cause
-                    unit = suspects.popleft()
-                    lone = self.submit(function, *unit[1])
-                    sent[lone] = unit
-                    ended.add([lone])
-                if not sent and not again:
-                    return
-                # Wait briefly, so that new workers get units soon, and not at all if more units can
-                # be sent.
-                more = len(fresh) == _MESSAGE and room > _MESSAGE
-                done = self._take(ended, len(sent), 0.0 if more else _AGAIN if again else _RECOUNT)
-                self._rate = meter.count(len(done))
+            while (patience := dispatch.send()) is not None:
+                done = dispatch.take(patience)
                 good = self._gathered(done)  # successes first, so that a failure does not lose them
                 for future, result in good.items():
-                    yield self._finish(sent.pop(future)[0], result)
-                for future in [future for future in done if future not in good]:
-                    if future.status in {"pending", "lost"}:  # its result was lost with a worker
-                        ended.add([future])
-                        continue
-                    unit = sent.pop(future)
-                    if died(future) and future is not lone:
-                        (orphans if _lacks(unit) else suspects).append(unit)
-                    elif smaller := _smaller(unit, future, split):
-                        waiting = itertools.chain(smaller, waiting)
-                    else:
+                    yield self._finish(dispatch.in_flight.pop(future)[0], result)
+                for future in done:
+                    unit = None if future in good else dispatch.repeat(future)
+                    if unit is not None:
                         yield self._finish(unit[0], self.result(future, unit[0], failed))
         finally:
-            self._cancel(list(sent))
+            self._cancel(list(dispatch.in_flight))
 
     def ordered(
         self,
@@ -274,19 +167,15 @@ class TaskPool:
         """Submit a task that is not a unit; runnable tasks start by descending priority."""
         # Dask groups tasks by this prefix to estimate their duration.
         key = f"{function.__name__}-{uuid.uuid4().hex}"
-        futures = [arg.future if isinstance(arg, Recomputable) else arg for arg in args]
         with _of_any_size():
-            return self.client.submit(_guarded, function, *futures, key=key, priority=priority)
+            return self.client.submit(_guarded, function, *futures_of(args), key=key, priority=priority)
 
-    def _send(self, function: Callable[..., Any], units: Sequence[Unit]) -> list[Future[Any]]:
+    def send(self, function: Callable[..., Any], units: Sequence[Unit]) -> list[Future[Any]]:
         """Send units in one message; they can start in their order."""
-        if not units:
-            return []
-        self._large = any(sizeof(arg) > _LARGE for arg in units[0][1] if not isinstance(arg, Recomputable))
+        self.window.large = any(sizeof(arg) > LARGE for arg in units[0][1] if not isinstance(arg, Recomputable))
         if len({len(args) for _, args in units}) > 1 or not units[0][1]:  # map needs equal columns
             return [self.submit(function, *args) for _, args in units]
-        rows = ([arg.future if isinstance(arg, Recomputable) else arg for arg in args] for _, args in units)
-        columns = map(list, zip(*rows, strict=True))
+        columns = map(list, zip(*(futures_of(args) for _, args in units), strict=True))
         keys = [f"{function.__name__}-{uuid.uuid4().hex}" for _ in units]
         with _of_any_size():
             futures: list[Future[Any]] = self.client.map(
@@ -341,98 +230,14 @@ class TaskPool:
         except Exception:  # a result or the cluster is lost; each future reports its error
             return {}
 
-    def _take(self, ended: CompletedFutures, under_way: int, patience: float) -> list[Future[Any]]:
-        """Wait up to ``patience`` seconds until some futures have ended, and return those.
-
-        Raises
-        ------
-        CancelledError
-            If the client was closed, so that no future will end any more.
-        """
-        collect = _COLLECT if self._rate > _MANY and under_way > self._threads else 0.0
-        found = ended.take(patience, collect)
-        if not found and self.client.status != "running":
-            raise CancelledError("the client was closed")
-        return found
-
-    def _room(self, under_way: int) -> int:
-        """Count the units that may be sent now; 0 while there is room for only a few."""
-        now = time.monotonic()
-        if now - self._counted >= _RECOUNT:
-            self._threads, self._counted = max(1, sum(self.client.nthreads().values())), now
-        # One more, because Dask queues on the scheduler only if there are more than two tasks per
-        # thread.
-        most = max(_AHEAD * self._threads + 1, int(self._rate * _HORIZON))
-        if self._large:
-            most = _AHEAD_LARGE * self._threads + 1
-        room = most - under_way
-        return room if room >= most * _TOGETHER else 0
-
-
-class _Meter:
-    """Measure the number of units finished per second."""
-
-    # Seconds before a rate counts, and before its measurement starts again.
-    _LEAST, _MOST = 0.2, 2.0
-
-    def __init__(self) -> None:
-        self._since, self._counted, self._rate = time.monotonic(), 0, 0.0
-
-    def count(self, done: int) -> float:
-        """Count finished units; return the recent rate."""
-        self._counted += done
-        seconds = time.monotonic() - self._since
-        if seconds >= self._LEAST:
-            self._rate = self._counted / seconds
-        if seconds >= self._MOST:
-            self._since, self._counted = time.monotonic(), 0
-        return self._rate
-
 
 def _of_any_size() -> Any:
     """Silence Dask's warning about large arguments: models and blocks may well be large."""
     return dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"})
 
 
-def _next(waiting: Iterator[Unit | None], count: int) -> tuple[list[Unit], bool]:
-    """Take up to ``count`` units; return also whether there are none now but may be some later."""
-    found: list[Unit] = []
-    for unit in itertools.islice(waiting, count):
-        if unit is None:
-            return found, True
-        found.append(unit)
-    return found, False
-
-
-def died(future: Future[Any]) -> bool:
-    """Return whether Dask gave up on a task, or on one of its inputs, because workers died."""
-    return future.status == "error" and isinstance(future.exception(), KilledWorker)
-
-
-def _lacks(unit: Unit) -> bool:
-    return any(died(arg.future) for arg in unit[1] if isinstance(arg, Recomputable))
-
-
-def _reunited(orphans: Iterable[Unit], suspects: deque[Unit]) -> list[Unit]:
-    """Recompute the inputs that units lack; units with inputs that fail again become suspects."""
-    found: list[Unit] = []
-    for unit in orphans:
-        (found if renew(unit[1]) else suspects).append(unit)
-    return found
-
-
-def _smaller(unit: Unit, future: Future[Any], split: Callable[[Unit], Sequence[Unit]] | None) -> Sequence[Unit]:
-    if split is None or future.status != "error" or isinstance(future.exception(), HpcmlError):
-        return ()
-    return split(unit)
-
-
 def _itself(value: Any) -> Any:
     return value
-
-
-def _item(item: Any, function: Callable[..., Any], *args: Any) -> Any:
-    return function(*args)[item]
 
 
 def _guarded(function: Callable[..., Any], *args: Any) -> Any:

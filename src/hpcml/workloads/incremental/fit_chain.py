@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from hpcml.data import Blocks, Dataset
 from hpcml.data.blocks import Block
-from hpcml.workloads.engine.task_pool import Recomputable, TaskPool, died
+from hpcml.workloads.engine.recomputable import Recomputable, died
+from hpcml.workloads.engine.task_pool import TaskPool
 from hpcml.workloads.incremental.scan import Rows, loaded
 
 if TYPE_CHECKING:

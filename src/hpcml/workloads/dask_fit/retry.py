@@ -11,6 +11,7 @@ from distributed import KilledWorker
 
 from hpcml.background import looking, wait_until
 from hpcml.errors import WorkloadError
+from hpcml.units import count
 from hpcml.upstream.distributed import cancel_results, futures_of
 from hpcml.workloads.dask_fit import dask_models
 from hpcml.workloads.engine.causes import cause
@@ -71,17 +72,10 @@ def fit(model: Any, arrays: Arrays, client: Client) -> tuple[Any, float, list[st
             if client.status != "running":  # the cluster was shut down
                 raise
             lost = watch.lost_in_the_end() if watch.ends_with_a_worker else 0
-            why = f", try {number} of {_TRIES}, {lost} worker{'s' if lost > 1 else ''} lost" if lost else ""
+            failure = _failure(name, error, number, lost)
             if number == _TRIES or not (lost or isinstance(error, KilledWorker)):
-                raise WorkloadError(
-                    f"{name}: the fit failed{why}: {cause(error)}",
-                    *(
-                        ["workers die when they run out of memory (give each more) or when their jobs end"]
-                        if lost
-                        else []
-                    ),
-                ) from error
-            log.warning("%s: the fit failed%s: %s", name, why, cause(error))
+                raise failure from error
+            log.warning(failure.message)
             if watch.ends_with_a_worker:
                 watch.refresh()
             _await(watch.count, client)
@@ -94,6 +88,16 @@ def fit(model: Any, arrays: Arrays, client: Client) -> tuple[Any, float, list[st
                 ) from error
         else:
             return fitted, seconds, [f"{name} was fitted {number} times, as workers were lost"] if number > 1 else []
+
+
+def _failure(name: str, error: Exception, number: int, lost: int) -> WorkloadError:
+    """Return the error for a failed attempt, during which some workers were lost."""
+    if not lost:
+        return WorkloadError(f"{name}: the fit failed: {cause(error)}")
+    return WorkloadError(
+        f"{name}: the fit failed, try {number} of {_TRIES}, {count(lost, 'worker')} lost: {cause(error)}",
+        "workers die when they run out of memory (give each more) or when their jobs end",
+    )
 
 
 class Watch:

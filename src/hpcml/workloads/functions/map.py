@@ -9,7 +9,7 @@ import contextlib
 import functools
 import itertools
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,20 +79,24 @@ class Map:
     def __post_init__(self) -> None:
         check_keys(self, "workload.")
         callables.check_function(self.function)
+        self._check_source()
+        if self.arguments is not None and not isinstance(self.arguments, Mapping):
+            raise ConfigError(f"workload.arguments={self.arguments}: not a mapping", "for example {x: 1, y: two}")
+        if self.seed_argument is not None and not isinstance(self.seed_argument, str):
+            raise ConfigError(f"workload.seed_argument={self.seed_argument}: must be an argument's name")
+
+    def _check_source(self) -> None:
+        """Check that the rows are given once, as values or as a file."""
         if (self.parameters is None) == (self.table is None):
             many = "one" if self.table is None else "only one"
             raise ConfigError(
                 f"workload.parameters, workload.table: {many} of them must be given",
                 "for example 'workload.parameters={x: [1, 2, 3]}' or workload.table=rows.csv",
             )
-        if self.table is not None and (not isinstance(self.table, str) or not self.table):
+        if self.table is None:
+            _check_parameters(self.parameters)
+        elif not isinstance(self.table, str) or not self.table:
             raise ConfigError(f"workload.table={self.table}: not a file's path")
-        if self.parameters is not None:
-            _check_shape(self.parameters)
-        if self.arguments is not None and not isinstance(self.arguments, Mapping):
-            raise ConfigError(f"workload.arguments={self.arguments}: not a mapping", "for example {x: 1, y: two}")
-        if self.seed_argument is not None and not isinstance(self.seed_argument, str):
-            raise ConfigError(f"workload.seed_argument={self.seed_argument}: must be an argument's name")
 
     @functools.cached_property
     def rows(self) -> Sequence[Mapping[str, Any]]:
@@ -124,22 +128,7 @@ class Map:
         inputs.refuse("data", "model", what="workload=map")
         inputs.reject_preprocess("workload=map")
         function = callables.find(self.function)
-        source = f"workload.table={self.table}" if self.table is not None else "workload.parameters"
-        fixed = dict.fromkeys(self.arguments or {}, "workload.arguments")
-        fixed |= dict.fromkeys(getattr(function, "keywords", {}), "workload._partial_")
-        if self.seed_argument is not None:
-            if self.seed_argument in fixed:
-                raise ConfigError(
-                    f"workload.seed_argument={self.seed_argument}: {fixed[self.seed_argument]} gives it too",
-                    "give it once",
-                )
-            fixed[self.seed_argument] = "workload.seed_argument"
-        for name in self.names:
-            if name in fixed:
-                raise ConfigError(f"{source}: '{name}' is given by {fixed[name]} too", "give it once")
-        hint = "give it one value, workload.arguments.{0}=VALUE, or several, 'workload.parameters.{0}=[...]'"
-        for names in dict.fromkeys(tuple(row) for row in self.rows):
-            callables.check_arguments(function, {**dict.fromkeys(names, source), **fixed}, hint=hint)
+        self._check_arguments(function)
         try:
             cloudpickle.dumps(function)
         except Exception as error:
@@ -151,6 +140,28 @@ class Map:
         description = f"{callables.name(self.function)} over {len(self.rows)} rows of {', '.join(self.names)}{batches}"
         n_units = -(-len(self.rows) // self.batch)
         return Prepared(n_units, description, functools.partial(self._run, inputs.seed))
+
+    def _check_arguments(self, function: Callable[..., Any]) -> None:
+        """Check that each argument is given once, and that the function takes those of every row."""
+        source = f"workload.table={self.table}" if self.table is not None else "workload.parameters"
+        fixed = self._fixed_arguments(function)
+        for name in self.names:
+            if name in fixed:
+                raise ConfigError(f"{source}: '{name}' is given by {fixed[name]} too", "give it once")
+        hint = "give it one value, workload.arguments.{0}=VALUE, or several, 'workload.parameters.{0}=[...]'"
+        for names in dict.fromkeys(tuple(row) for row in self.rows):
+            callables.check_arguments(function, {**dict.fromkeys(names, source), **fixed}, hint=hint)
+
+    def _fixed_arguments(self, function: Callable[..., Any]) -> dict[str, str]:
+        """Return the arguments that are given outside the rows, each with the key that gives it."""
+        fixed = dict.fromkeys(self.arguments or {}, "workload.arguments")
+        fixed |= dict.fromkeys(getattr(function, "keywords", {}), "workload._partial_")
+        seed = self.seed_argument
+        if seed is None:
+            return fixed
+        if seed in fixed:
+            raise ConfigError(f"workload.seed_argument={seed}: {fixed[seed]} gives it too", "give it once")
+        return fixed | {seed: "workload.seed_argument"}
 
     def _run(self, seed: int, client: Client, units: Units) -> Outcome:
         """Call the function on the workers."""
@@ -206,23 +217,34 @@ class Map:
         rows = [done[number] for number in sorted(done)]
         good, bad = [row for row in rows if row.error is None], [row for row in rows if row.error is not None]
         seconds = math.fsum(row.seconds or 0.0 for row in rows)
-        tables = {}
-        if good:
-            names = list(dict.fromkeys(name for row in good for name in row.values or {}))
-            given = {name: [(row.values or {}).get(name) for row in good] for name in names}
-            tables["results"] = self._beside(good, given, {"seconds": [row.seconds for row in good]})
-        if bad:
-            why = {"error": [row.error for row in bad], "traceback": [row.traceback for row in bad]}
-            tables["failures"] = self._beside(bad, why)
+        return Outcome(
+            metrics={"n_rows": len(self.rows), "n_done": len(good), "n_failed": len(bad), "function_s": seconds},
+            tables=self._results(good) | self._failures(bad),
+            warnings=self._warnings(bad),
+            summary={"rows": f"{len(good)} of {len(self.rows)} done, {seconds:.1f} s in the function"},
+        )
+
+    def _results(self, good: Sequence[Row]) -> dict[str, Any]:
+        """Return the table of results; no table without any."""
+        if not good:
+            return {}
+        values = [row.values or {} for row in good]
+        names = dict.fromkeys(name for each in values for name in each)
+        columns = {name: [each.get(name) for each in values] for name in names}
+        return {"results": self._beside(good, columns, {"seconds": [row.seconds for row in good]})}
+
+    def _failures(self, bad: Sequence[Row]) -> dict[str, Any]:
+        """Return the table of failures; no table without any."""
+        if not bad:
+            return {}
+        why = {"error": [row.error for row in bad], "traceback": [row.traceback for row in bad]}
+        return {"failures": self._beside(bad, why)}
+
+    def _warnings(self, bad: Sequence[Row]) -> list[str]:
         lines = [self._tell(row) for row in bad[:_MOST_TOLD]]
         if len(bad) > _MOST_TOLD:
             lines.append(f"{len(bad) - _MOST_TOLD} more rows failed: see the table failures")
-        return Outcome(
-            metrics={"n_rows": len(self.rows), "n_done": len(good), "n_failed": len(bad), "function_s": seconds},
-            tables=tables,
-            warnings=lines,
-            summary={"rows": f"{len(good)} of {len(self.rows)} done, {seconds:.1f} s in the function"},
-        )
+        return lines
 
     def _beside(self, rows: Sequence[Row], *columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         """Add columns to the parameters; rename a column if its name is taken."""
@@ -244,23 +266,28 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
     return name
 
 
-def _check_shape(parameters: Any) -> None:
+def _check_parameters(parameters: Any) -> None:
     if isinstance(parameters, Mapping):
         for name, values in parameters.items():
-            if isinstance(values, (str, Mapping)) or not isinstance(values, (Sequence, np.ndarray)):
-                raise ConfigError(
-                    f"workload.parameters.{name}={values!r}: not a list",
-                    f"write [{values}]; or the same for all rows: workload.arguments.{name}={values}",
-                )
-            if len(values) == 0:
-                raise ConfigError(f"workload.parameters.{name}=[]: an empty list leaves no row")
+            _check_values(name, values)
     elif isinstance(parameters, str) or not isinstance(parameters, Sequence):
         raise ConfigError(
             f"workload.parameters={parameters!r}: neither a mapping nor a list of mappings",
             "for example 'workload.parameters={x: [1, 2], y: [3, 4]}' or 'workload.parameters=[{x: 1, y: 3}]'",
         )
-    for row in [] if isinstance(parameters, Mapping) else parameters:
-        if not isinstance(row, Mapping):
-            raise ConfigError(f"workload.parameters: {row!r} is not a mapping of arguments to values")
+    else:
+        for row in parameters:
+            if not isinstance(row, Mapping):
+                raise ConfigError(f"workload.parameters: {row!r} is not a mapping of arguments to values")
     if not parameters:
         raise ConfigError("workload.parameters: it has no rows")
+
+
+def _check_values(name: str, values: Any) -> None:
+    if isinstance(values, (str, Mapping)) or not isinstance(values, (Sequence, np.ndarray)):
+        raise ConfigError(
+            f"workload.parameters.{name}={values!r}: not a list",
+            f"write [{values}]; or the same for all rows: workload.arguments.{name}={values}",
+        )
+    if len(values) == 0:
+        raise ConfigError(f"workload.parameters.{name}=[]: an empty list leaves no row")

@@ -17,6 +17,7 @@ from hpcml.keys import check_keys, config_key, documented, flag, kind, number, s
 from hpcml.workloads.base import Inputs, Outcome, Prepared, Units
 from hpcml.workloads.engine.task_pool import TaskPool
 from hpcml.workloads.incremental import learning_curve
+from hpcml.workloads.incremental.learning_curve import Pass
 from hpcml.workloads.incremental.scan import check_labels
 from hpcml.workloads.incremental.training import Plan, Training
 from hpcml.workloads.inputs import block_scores, key_texts
@@ -163,31 +164,13 @@ class Incremental:
 
     def _outcome(self, training: Training) -> Outcome:
         """Compute the outcome of the finished passes."""
-        passes, scan = training.passes, training.scan
-        if not passes or scan is None:
+        passes, score = training.passes, training.plan.score
+        if not passes:
             return Outcome()
-        best, last = learning_curve.best(passes), passes[-1]
-        chosen = best if self.patience is not None and best is not None else last
-        score = training.plan.score
+        best = learning_curve.best(passes)
+        chosen = passes[-1] if self.patience is None or best is None else best
         model = training.models.get(chosen.number)
-        metrics = {
-            "n_passes": len(passes),
-            "n_blocks": training.n_blocks,
-            "n_training_rows": scan.features.n,
-            "n_held_out_rows": scan.n_held_out,
-            "samples_seen": last.samples_seen,
-            "scoring": score.name if score else None,
-            "final_score": last.score,
-            "best_score": best.score if best else None,
-            "best_pass": best.number if best else None,
-            "trivial_score": training.trivial,
-            "model_of_pass": chosen.number,
-            "largest_weight": chosen.largest_weight,
-            "blocks_kept": training.source.keeps,
-            "fit_s": math.fsum(one.fit_s for one in passes),
-            "pass_s": math.fsum(one.pass_s for one in passes),
-            "score_s": math.fsum(one.score_s for one in passes),
-        }
+        metrics = _metrics(training, best, chosen)
         outcome = Outcome(
             metrics=metrics,
             tables={"learning_curve": learning_curve.table(passes)},
@@ -221,6 +204,31 @@ def _is_number(value: Any) -> bool:
 
 def _has_target(data: Dataset | Blocks) -> bool:
     return data.has_target if isinstance(data, Blocks) else data.y is not None
+
+
+def _metrics(training: Training, best: Pass | None, chosen: Pass) -> dict[str, Any]:
+    """Return the metrics of the finished passes, of the best one and of that with the model to take."""
+    passes, scan, score = training.passes, training.scan, training.plan.score
+    assert scan is not None  # look() runs before the first pass
+    last = passes[-1]
+    return {
+        "n_passes": len(passes),
+        "n_blocks": training.n_blocks,
+        "n_training_rows": scan.features.n,
+        "n_held_out_rows": scan.n_held_out,
+        "samples_seen": last.samples_seen,
+        "scoring": score.name if score else None,
+        "final_score": last.score,
+        "best_score": best.score if best else None,
+        "best_pass": best.number if best else None,
+        "trivial_score": training.trivial,
+        "model_of_pass": chosen.number,
+        "largest_weight": chosen.largest_weight,
+        "blocks_kept": training.source.keeps,
+        "fit_s": math.fsum(one.fit_s for one in passes),
+        "pass_s": math.fsum(one.pass_s for one in passes),
+        "score_s": math.fsum(one.score_s for one in passes),
+    }
 
 
 def _doubts(training: Training) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -195,24 +196,17 @@ class Scan:
             If blocks are inconsistent, there is a single class, or no training row is left.
         """
         _compare(looks)
-        counts: dict[Label, int] = {}
-        for one in looks:
-            for label, count in (one.counts or {}).items():
-                counts[label] = counts.get(label, 0) + count
-        if looks[0].counts is not None and len(counts) < 2:
-            raise WorkloadError(
-                f"only one class in the target of all {len(looks)} blocks: {next(iter(counts))!r}",
-                "a classifier needs two or more",
-            )
+        counts = _total_counts(looks)
         features = Moments.total([one.features for one in looks])
         if features.n == 0:
             raise WorkloadError("no row is left to learn from", "hold out less: workload.test_size=0.25")
         known = np.unique(np.array(list(counts if classes is None else classes))) if counts else None
+        targets = [one.target for one in looks if one.target is not None]
         return cls(
             classes=known,
-            counts=[] if known is None else [counts.get(label, 0) for label in known.tolist()],
+            counts=[] if known is None else [counts[label] for label in known.tolist()],
             features=features,
-            target=None if looks[0].target is None else Moments.total([one.target for one in looks if one.target]),
+            target=Moments.total(targets) if targets else None,
             n_held_out=sum(one.n_held_out for one in looks),
             n_bytes=sum(one.n_bytes for one in looks),
             dtype=np.result_type(*{one.dtype for one in looks}).str,
@@ -242,6 +236,19 @@ class Scan:
         constant = scaler.var_ <= rounding * scaler.var_ + (rounding * scaler.mean_) ** 2
         scaler.scale_ = np.where(constant, 1.0, np.sqrt(scaler.var_))
         return scaler
+
+
+def _total_counts(looks: Sequence[Look]) -> Counter[Label]:
+    """Return the training rows per label; empty if the model is not a classifier."""
+    counts: Counter[Label] = Counter()
+    for one in looks:
+        counts.update(one.counts or {})
+    if looks[0].counts is not None and len(counts) < 2:
+        raise WorkloadError(
+            f"only one class in the target of all {len(looks)} blocks: {next(iter(counts))!r}",
+            "a classifier needs two or more",
+        )
+    return counts
 
 
 def _compare(looks: Sequence[Look]) -> None:

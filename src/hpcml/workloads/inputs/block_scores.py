@@ -109,15 +109,10 @@ class Score:
             return math.fsum(part["sum"] for part in parts) / n
         if self.name in _OF_LABELS:
             return self._of_pairs(parts)
-        squares = math.fsum(part["squares"] for part in parts)
-        if self.name == "neg_mean_absolute_error":
-            return -math.fsum(part["absolute"] for part in parts) / n
-        if self.name == "neg_mean_squared_error":
-            return -squares / n
-        if self.name == "neg_root_mean_squared_error":
-            return -math.sqrt(squares / n)
-        spread = float(Moments.total([part["target"] for part in parts]).squares)
-        return 1.0 - squares / spread if spread else float(squares == 0)
+        if self.name == "r2":
+            return _r2(parts)
+        error = math.fsum(part["absolute" if self.name == "neg_mean_absolute_error" else "squares"] for part in parts)
+        return -math.sqrt(error / n) if self.name == "neg_root_mean_squared_error" else -error / n
 
     def _of_pairs(self, parts: Sequence[Part]) -> float:
         counts: dict[tuple[Any, Any], int] = {}
@@ -129,6 +124,12 @@ class Score:
         # metrics.
         weights = list(counts.values())
         return upstream.score_labels(get_scorer(self.name), np.array(true), np.array(predicted), weights)
+
+
+def _r2(parts: Sequence[Part]) -> float:
+    squares = math.fsum(part["squares"] for part in parts)
+    spread = float(Moments.total([part["target"] for part in parts]).squares)
+    return 1.0 - squares / spread if spread else float(squares == 0)
 
 
 def _pairs(y: Any, predicted: Any) -> dict[tuple[Any, Any], int]:
@@ -170,8 +171,7 @@ def resolve(scoring: Any, model: Any) -> Score | None:
     if scoring is False:
         return None
     if scoring is None:
-        name = "accuracy" if classifies(model) else "r2" if regresses(model) else None
-        return None if name is None else Score(name)
+        return _usual(model)
     if callable(scoring):
         return Score(getattr(scoring, "__name__", type(scoring).__name__), check_scorer(scoring, scoring))
     if not isinstance(scoring, str):
@@ -179,6 +179,19 @@ def resolve(scoring: Any, model: Any) -> Score | None:
     if "." in scoring:
         own = check_scorer(locate(scoring, "workload.scoring"), scoring)
         return Score(scoring.rpartition(".")[2], own)
+    _check_name(scoring, model)
+    return Score(scoring)
+
+
+def _usual(model: Any) -> Score | None:
+    """Return the usual score of a model's kind; None if it has none."""
+    if classifies(model):
+        return Score("accuracy")
+    return Score("r2") if regresses(model) else None
+
+
+def _check_name(scoring: str, model: Any) -> None:
+    """Check that the score can be combined over blocks, and that it suits what the model predicts."""
     if scoring not in NAMES:
         raise ConfigError(
             f"workload.scoring={scoring}: is not one that can be summed up over blocks",
@@ -195,4 +208,3 @@ def resolve(scoring: Any, model: Any) -> Score | None:
             f"workload.scoring={scoring}: a score of classes, and {type(model).__name__} predicts numbers",
             "use workload.scoring=r2 or neg_mean_absolute_error",
         )
-    return Score(scoring)

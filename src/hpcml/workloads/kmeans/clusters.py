@@ -60,6 +60,29 @@ class Clusters:
             return Outcome(warnings=self.warnings)
         model = lloyd.fitted(self.centres, self.parameters)
         model.n_iter_ = self.n_iter
+        if self.inertia is None:
+            del model.inertia_
+        else:
+            model.inertia_ = self.inertia
+        tables = {"centers": self._centres_table()}
+        if self.iterations:
+            tables["iterations"] = {
+                name: [getattr(iteration, name) for iteration in self.iterations]
+                for name in ("inertia", "shift", "relocated", "seconds")
+            }
+        return Outcome(self._metrics(), tables, model, [*self.warnings, *self._doubts()], self._summary())
+
+    @property
+    def sizes(self) -> list[int] | None:
+        """The number of samples in each cluster, known after the last pass."""
+        return [int(size) for size in sum(end.counts for end in self.end)] if self.end else None
+
+    @property
+    def inertia(self) -> float | None:
+        """The sum of squared distances to the nearest centres, known after the last pass."""
+        return math.fsum(end.inertia for end in self.end) if self.end else None
+
+    def _metrics(self) -> dict[str, Any]:
         metrics: dict[str, Any] = {
             "n_samples": self.of_all.n,
             "n_features": len(self.of_all.mean),
@@ -69,31 +92,32 @@ class Clusters:
             **self.seconds,
         }
         if self.iterations:
-            metrics["iteration_s"] = statistics.median(iteration.seconds for iteration in self.iterations)
+            metrics["iteration_s"] = self._iteration_s()
+        if self.inertia is not None:
+            metrics |= {"inertia": self.inertia, "cluster_sizes": self.sizes}
+        return metrics
+
+    def _iteration_s(self) -> float:
+        return statistics.median(iteration.seconds for iteration in self.iterations)
+
+    def _centres_table(self) -> dict[str, list[Any]]:
         table: dict[str, list[Any]] = {"cluster": list(range(len(self.centres)))}
-        summary = {"clusters": f"{len(self.centres)} of {self.of_all.n} samples x {len(self.of_all.mean)} features"}
-        if self.end:
-            sizes = sum(end.counts for end in self.end).tolist()
-            model.inertia_ = math.fsum(end.inertia for end in self.end)
-            metrics |= {"inertia": model.inertia_, "cluster_sizes": sizes}
-            table["size"] = sizes
-            summary["clusters"] += f", sizes {_show(sizes)}"
-            summary["inertia"] = f"{model.inertia_:.6g}"
-        else:
-            del model.inertia_
+        if self.sizes is not None:
+            table["size"] = self.sizes
         for number, values in enumerate(self.centres.T):
             name = self.feature_names[number] if self.feature_names else f"x{number}"
             table[f"feature {name}" if name in table else name] = values.tolist()
-        summary["iterations"] = f"{self.n_iter}, {'converged' if self.converged else 'not converged'}" + (
-            f", {metrics['iteration_s']:.3g} s each" if self.iterations else ""
-        )
-        tables = {"centers": table}
-        if self.iterations:
-            tables["iterations"] = {
-                name: [getattr(iteration, name) for iteration in self.iterations]
-                for name in ("inertia", "shift", "relocated", "seconds")
-            }
-        return Outcome(metrics, tables, model, [*self.warnings, *self._doubts()], summary)
+        return table
+
+    def _summary(self) -> dict[str, str]:
+        summary = {"clusters": f"{len(self.centres)} of {self.of_all.n} samples x {len(self.of_all.mean)} features"}
+        if self.sizes is not None:
+            summary["clusters"] += f", sizes {_show(self.sizes)}"
+        if self.inertia is not None:
+            summary["inertia"] = f"{self.inertia:.6g}"
+        each = f", {self._iteration_s():.3g} s each" if self.iterations else ""
+        summary["iterations"] = f"{self.n_iter}, {'converged' if self.converged else 'not converged'}{each}"
+        return summary
 
     def _doubts(self) -> list[str]:
         doubts = []

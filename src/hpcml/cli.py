@@ -220,16 +220,14 @@ def clean(args: list[str]) -> int:
         if orphan.elsewhere:
             text = f"{orphan.paths.run_id}: its head may run on {orphan.elsewhere}: use hpcml clean there"
             print(text, file=sys.stderr)
-    found = [orphan for orphan in every if not orphan.elsewhere]
-    left = {orphan.paths.run_id: orphans.clean(orphan) for orphan in found}
+    left = {orphan.paths.run_id: orphans.clean(orphan) for orphan in every if not orphan.elsewhere}
     if options.json:
         print(json.dumps(left, indent=2))
     else:
-        for orphan in found:
-            still = left[orphan.paths.run_id]
-            result = f"the scheduler does not answer about {' '.join(still)}" if still else "no jobs left"
-            print(f"{orphan.paths.run_id}: {result}")
-        print(f"checked {count(len(found), 'run')}" if found else "no orphaned jobs", file=sys.stderr)
+        for run_id, jobs in left.items():
+            result = f"the scheduler does not answer about {' '.join(jobs)}" if jobs else "no jobs left"
+            print(f"{run_id}: {result}")
+        print(f"checked {count(len(left), 'run')}" if left else "no orphaned jobs", file=sys.stderr)
     return 1 if any(left.values()) else 0
 
 
@@ -357,16 +355,7 @@ def main(argv: Sequence[str]) -> int:
     sys.path.append(str(Path.cwd()))
     try:
         with interrupt.installed():
-            if name not in VERBS:
-                raise ConfigError(f"hpcml {name}: no such verb", nearest(name, VERBS))
-            if name not in {"clean", "completion"}:
-                _report_orphans()
-            named = _help_for_keys(args) if VERBS[name].composes else []
-            return max(map(keys, ([word] for word in named)), default=0) if named else VERBS[name].main(args)
-    except Interrupted as interrupted:
-        where = f"; log: {interrupted.log}" if interrupted.log else ""
-        print(f"stopped before the walltime ended; finished work is saved{where}", file=sys.stderr)
-        return interrupted.exit_code
+            return _run_verb(name, args)
     except Cancelled as cancelled:
         print(_cancellation(cancelled), file=sys.stderr)
         return cancelled.exit_code
@@ -381,11 +370,23 @@ def main(argv: Sequence[str]) -> int:
         return 1
 
 
+def _run_verb(name: str, args: list[str]) -> int:
+    """Run a verb, or explain the keys that its ``--help`` names; return the exit code."""
+    if name not in VERBS:
+        raise ConfigError(f"hpcml {name}: no such verb", nearest(name, VERBS))
+    if name not in {"clean", "completion"}:
+        _report_orphans()
+    named = _help_for_keys(args) if VERBS[name].composes else []
+    return max(keys([word]) for word in named) if named else VERBS[name].main(args)
+
+
 def _cancellation(cancelled: Cancelled) -> str:
+    where = f"; log: {cancelled.log}" if cancelled.log else ""
+    if isinstance(cancelled, Interrupted):
+        return f"stopped before the walltime ended; finished work is saved{where}"
     left = "nothing is left running"
     if cancelled.left:
         left = f"still in the queue: {' '.join(cancelled.left)}; hpcml clean deletes them"
-    where = f"; log: {cancelled.log}" if cancelled.log else ""
     return f"cancelled by {cancelled}; {left}{where}"
 
 

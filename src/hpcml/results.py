@@ -122,40 +122,48 @@ def _save(outcome: Outcome, paths: RunPaths, model_format: str) -> tuple[str | N
 
 
 def _save_model(model: Any, paths: RunPaths, model_format: str) -> tuple[str, list[str]]:
-    path = paths.model(model_format)
+    """Save a model; return how to load it, and warnings."""
     if model_format == "joblib":
-        import joblib
-
-        try:
-            with replacing(path) as aside:
-                joblib.dump(model, aside)
-        except OSError:
-            raise
-        except Exception as error:
-            raise ResultsError(
-                f"the fitted model cannot be saved: {type(error).__name__}: {error}", "everything else is saved"
-            ) from error
-        return f"joblib.load('{path}')", []
-    import skops.io
-
+        return _save_with_joblib(model, paths.model("joblib")), []
     try:
-        with replacing(path) as aside:
-            skops.io.dump(model, aside)
-            untrusted = skops.io.get_untrusted_types(file=aside)
-            nameless = [name for name in untrusted if "<" in name]
-            if nameless:
-                raise TypeError(f"{nameless[0]} cannot be imported by its name")
+        return _save_with_skops(model, paths.model("skops")), []
     except OSError:
         raise
     except Exception as error:
         # The unfitted model passed check_model_format, so fitting added something. A pickle is
         # better than losing the fit, and harmless until it is loaded.
         log.warning("skops cannot write the fitted model", exc_info=True)
-        how, _ = _save_model(model, paths, "joblib")
-        return how, [f"the fitted model is not skops-safe ({type(error).__name__}: {error}); it is saved as a pickle"]
+        warning = f"the fitted model is not skops-safe ({type(error).__name__}: {error}); it is saved as a pickle"
+        return _save_with_joblib(model, paths.model("joblib")), [warning]
+
+
+def _save_with_joblib(model: Any, path: Path) -> str:
+    import joblib
+
+    try:
+        with replacing(path) as aside:
+            joblib.dump(model, aside)
+    except OSError:
+        raise
+    except Exception as error:
+        raise ResultsError(
+            f"the fitted model cannot be saved: {type(error).__name__}: {error}", "everything else is saved"
+        ) from error
+    return f"joblib.load('{path}')"
+
+
+def _save_with_skops(model: Any, path: Path) -> str:
+    import skops.io
+
+    with replacing(path) as aside:
+        skops.io.dump(model, aside)
+        untrusted = skops.io.get_untrusted_types(file=aside)
+        nameless = [name for name in untrusted if "<" in name]
+        if nameless:
+            raise TypeError(f"{nameless[0]} cannot be imported by its name")
     if len(untrusted) > _MOST_NAMED:
-        return f"hpcml.models.from_run('{path}')", []
-    return f"skops.io.load('{path}'{f', trusted={untrusted}' if untrusted else ''})", []
+        return f"hpcml.models.from_run('{path}')"
+    return f"skops.io.load('{path}'{f', trusted={untrusted}' if untrusted else ''})"
 
 
 def to_table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:

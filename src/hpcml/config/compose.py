@@ -120,35 +120,47 @@ def compose(prog: str, args: Sequence[str]) -> Composed | None:
     _refuse_options_of_schedulers(args)
     flags = parse_flags(prog, args)
     flags.overrides = [_addition(literal(text)) for text in flags.overrides]
-    if flags.cfg != "job" and (
-        flags.cfg or flags.info is not None or flags.help or flags.hydra_help or flags.shell_completion
-    ):
+    if _is_shown_by_hydra(flags):
         _show_by_hydra(prog, args, flags)
         return None
     with _hydra():
         try:
-            flags.overrides += _cluster_of_site(flags)
-            config, choices = _compose(flags)
-            if flags.cfg == "job":
-                # Hydra's own --cfg would include keys that a preset leaks into another class, which
-                # are dropped before the run.
-                _show(config, flags.package, flags.resolve)
-                return None
-            _refuse_hidden(flags, choices)
-            plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-            assert isinstance(plain, dict)
-            named = {str(key): value for key, value in plain.items()}
-            check_complete(named, choices)
-            closed = {group: upstream.raw_node(config, group) for group in CLOSED_GROUPS if config[group] is not None}
+            composed = _composed(flags)
         except HpcmlError:
             raise
         except Exception as error:
             comparable = _without(upstream.override_in(error), flags)
             raise translate(error, comparable) from error
-    composed = Composed(named, list(flags.overrides), choices, closed)
-    objects: dict[str, Any] = {group: OmegaConf.to_object(node) for group, node in closed.items()}
-    named["scratch"] = str(scratch_root(named["scratch"], default_scratch(objects.get("site"), objects["cluster"])))
+    if composed is not None:
+        objects: dict[str, Any] = {group: OmegaConf.to_object(node) for group, node in composed.closed.items()}
+        default = default_scratch(objects.get("site"), objects["cluster"])
+        composed.config["scratch"] = str(scratch_root(composed.config["scratch"], default))
     return composed
+
+
+def _is_shown_by_hydra(flags: Any) -> bool:
+    """Return whether Hydra's main function prints the output of a flag."""
+    # Its --cfg job would include keys that a preset leaks into another class, which are dropped
+    # before the run.
+    if flags.cfg == "job":
+        return False
+    return bool(flags.cfg or flags.help or flags.hydra_help or flags.shell_completion) or flags.info is not None
+
+
+def _composed(flags: Any) -> Composed | None:
+    """Compose a config and check that it is complete; None if ``--cfg job`` has printed it."""
+    flags.overrides += _cluster_of_site(flags)
+    config, choices = _compose(flags)
+    if flags.cfg == "job":
+        _show(config, flags.package, flags.resolve)
+        return None
+    _refuse_hidden(flags, choices)
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    named = {str(key): value for key, value in plain.items()}
+    check_complete(named, choices)
+    closed = {group: upstream.raw_node(config, group) for group in CLOSED_GROUPS if config[group] is not None}
+    return Composed(named, list(flags.overrides), choices, closed)
 
 
 # Keys with a mapping of names that the user chooses.
@@ -231,13 +243,16 @@ def _cluster_of_site(flags: Any) -> list[str]:
     for attempt in [[], *([f"cluster={name}"] for name in jobs)]:
         # An error in the site is reported when the whole config is composed.
         with contextlib.suppress(Exception):
-            config, chosen = _load(flags, [*choices, *attempt])
-            scheduler = None if config.site is None else config.site.schedulers[0]
-            # Otherwise the experiment has chosen a cluster, or the site's file is wrong, which is
-            # reported later.
-            suits = scheduler in CLUSTERS and chosen.get("cluster") in {"local", scheduler}
-            return [f"cluster={scheduler}"] if suits else []
+            return _default_cluster(*_load(flags, [*choices, *attempt]))
     return []
+
+
+def _default_cluster(config: DictConfig, chosen: Mapping[str, str | None]) -> list[str]:
+    scheduler = None if config.site is None else config.site.schedulers[0]
+    # Otherwise the experiment has chosen a cluster, or the site's file is wrong, which is reported
+    # later.
+    suits = scheduler in CLUSTERS and chosen.get("cluster") in {"local", scheduler}
+    return [f"cluster={scheduler}"] if suits else []
 
 
 def _compose(flags: Any) -> tuple[DictConfig, dict[str, str | None]]:

@@ -141,9 +141,8 @@ class Training:
         self.source.settle(self.scan.n_bytes)
         rows = self.pool.share(self.rows)
         seed = [self.plan.seed, number, 1] if self.plan.shuffle else None
-        order = range(self.n_blocks) if seed is None else np.random.default_rng(seed).permutation(self.n_blocks)
         chain = Chain(self.pool, self.source, rows, self.scan.classes)
-        state = chain.run(self.models.get(number - 1, self.plan.model), [int(n) for n in order], f"pass {number}")
+        state = chain.run(self.models.get(number - 1, self.plan.model), self._order(seed), f"pass {number}")
         fitted = time.monotonic()
         weight = divergence.largest(state.model)
         sound = state.overflow is None and weight != np.inf
@@ -161,9 +160,18 @@ class Training:
             )
         )
         self._judge(state, sound)
+        self._keep_models(number, state.model)
+
+    def _order(self, seed: list[int] | None) -> list[int]:
+        """Return the order of the blocks: drawn with a seed, or as they are."""
+        order = range(self.n_blocks) if seed is None else np.random.default_rng(seed).permutation(self.n_blocks)
+        return [int(number) for number in order]
+
+    def _keep_models(self, number: int, model: Any) -> None:
+        """Add the model of a pass, and drop those of neither the last pass nor the best."""
         best = learning_curve.best(self.passes)
         kept = {number, best.number if best else number}
-        self.models = {at: model for at, model in {**self.models, number: state.model}.items() if at in kept}
+        self.models = {at: each for at, each in {**self.models, number: model}.items() if at in kept}
 
     def whole(self, model: Any) -> Any:
         """Prepend the scaler to a model, so that it takes unscaled features."""

@@ -147,22 +147,28 @@ class Predict:
         score = block_scores.resolve(self.scoring, model)
         if score is None:
             return None
-        y = data.y if isinstance(data, Dataset) else None
-        has_target = y is not None if isinstance(data, Dataset) else data.has_target
-        several = y is not None and y.ndim > 1
-        if has_target and not several:
-            if score.scorer is None:
-                method = "predict_proba" if score.name == "neg_log_loss" else "predict"
-                _check_method(model, method, f"workload.scoring={score.name}")
-            return score
-        if self.scoring is None:
+        problem, *hints = _target_problem(data)
+        if problem and self.scoring is None:
             return None
-        reason = "has several targets" if several else "has no target"
-        raise ConfigError(
-            f"workload.scoring={score.name}: {data.name} {reason}",
-            *([] if several else ["name it: data.target=COLUMN"]),
-            "or do without a score: workload.scoring=null",
-        )
+        if problem:
+            raise ConfigError(
+                f"workload.scoring={score.name}: {data.name} {problem}",
+                *hints,
+                "or do without a score: workload.scoring=null",
+            )
+        if score.scorer is None:
+            method = "predict_proba" if score.name == "neg_log_loss" else "predict"
+            _check_method(model, method, f"workload.scoring={score.name}")
+        return score
+
+
+def _target_problem(data: Dataset | Blocks) -> tuple[str, ...]:
+    """Return why predictions cannot be compared with the target, and hints; an empty text if they can."""
+    if not (data.has_target if isinstance(data, Blocks) else data.y is not None):
+        return "has no target", "name it: data.target=COLUMN"
+    if isinstance(data, Dataset) and data.y.ndim > 1:
+        return ("has several targets",)
+    return ("",)
 
 
 class _Found:

@@ -12,7 +12,8 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC, NuSVC
 
-from hpcml.config.compose import Composed, compose
+from hpcml.config.compose import compose
+from hpcml.config.composed import Composed
 from hpcml.errors import ConfigError
 from hpcml.spec import AllocationSpec, LocalSpec, PbsSpec, RunSpec, SlurmSpec
 

@@ -1,4 +1,4 @@
-"""Compose a run's config with Hydra, and build plain objects from it.
+"""Compose a run's config with Hydra.
 
 No DictConfig is passed to the rest of hpcml.
 """
@@ -6,95 +6,24 @@ No DictConfig is passed to the rest of hpcml.
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import hydra
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
-from hpcml import targets
-from hpcml.config.flags import parse_flags, starting_again
+from hpcml.config.composed import Composed
+from hpcml.config.directories import reject_hidden, with_directories
+from hpcml.config.flags import parse_flags
 from hpcml.config.presets import drop_leaks, literal, replacing_lists, replacing_merged
-from hpcml.config.translation import (
-    CLOSED_GROUPS,
-    OPEN_GROUPS,
-    check_closed,
-    check_complete,
-    check_objects,
-    translate,
-)
-from hpcml.errors import ConfigError, DataError, HpcmlError, nearest
+from hpcml.config.translation import CLOSED_GROUPS, OPEN_GROUPS, check_complete, translate
+from hpcml.errors import ConfigError, HpcmlError, nearest
 from hpcml.runs import scratch_root
 from hpcml.spec import CLUSTERS, ClusterSpec, RunSpec, default_scratch
 from hpcml.upstream import hydra as upstream
-
-
-@dataclass(frozen=True)
-class Composed:
-    """A composed config: resolved, in plain containers."""
-
-    config: dict[str, Any]
-    overrides: list[str]
-    choices: dict[str, str | None]
-    closed: dict[str, Any] = field(repr=False)
-
-    def build(self) -> RunSpec:
-        """Check every ``_target_``, then build the objects.
-
-        Raises
-        ------
-        ConfigError
-            If a value is out of range, or a class cannot be imported or does not take its
-            parameters.
-        """
-        check_closed(self.config, [field.name for field in fields(RunSpec)], "")
-        self._check_file()
-        values = dict(self.config)
-        for group, node in self.closed.items():
-            values[group] = OmegaConf.to_object(node)
-            check_objects(values[group], group)
-        for group in OPEN_GROUPS:
-            targets.check(self.config[group], group)
-        for group in OPEN_GROUPS:
-            # Data is built when it is loaded, since by then a log exists for messages of a user's
-            # loader.
-            values[group] = _instantiate(self.config[group], group, partial=group == "data")
-        targets.check(self.config["preprocess"], "preprocess")
-        values["preprocess"] = _instantiate(self.config["preprocess"], "preprocess", partial=False)
-        if values["model"] is not None:
-            from hpcml.models import set_seed  # Imports scikit-learn.
-
-            set_seed(values["model"], values["seed"])
-        return RunSpec(**values)
-
-    def _check_file(self) -> None:
-        """Reject a missing data file before any slow import, unless a site is given.
-
-        A site may be another machine.
-
-        Raises
-        ------
-        DataError
-            If the file does not exist.
-        """
-        data = self.config["data"]
-        if self.config["site"] is not None or not isinstance(data, Mapping):
-            return
-        if not str(data.get("_target_", "")).startswith("hpcml.data."):
-            return
-        value = data.get("path")
-        paths = value if isinstance(value, list) else [value]
-        for path in paths:
-            # The loader matches patterns.
-            if isinstance(path, str) and not glob.has_magic(path) and not Path(path).expanduser().exists():
-                raise DataError(f"{path}: cannot be read: No such file or directory")
 
 
 def compose(prog: str, args: Sequence[str]) -> Composed | None:
@@ -154,7 +83,7 @@ def _composed(flags: Any) -> Composed | None:
     if flags.cfg == "job":
         _show(config, flags.package, flags.resolve)
         return None
-    _refuse_hidden(flags, choices)
+    reject_hidden(flags, choices)
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     named = {str(key): value for key, value in plain.items()}
@@ -187,48 +116,6 @@ def _refuse_options_of_schedulers(args: Sequence[str]) -> None:
                 f"{option}: is an option of the batch scheduler",
                 f"write cluster.{key}=...; -l resources are cluster.ncpus, mem, walltime and so on",
             )
-
-
-def _directories(flags: Any) -> list[Path]:
-    """Return the user's config directories: from ``--config-dir`` and ``$HPCML_CONFIG_DIR``.
-
-    Raises
-    ------
-    ConfigError
-        If a directory does not exist.
-    """
-    named = {"--config-dir ": flags.config_dir, "HPCML_CONFIG_DIR=": os.environ.get("HPCML_CONFIG_DIR")}
-    found = []
-    for how, directory in named.items():
-        if not directory:
-            continue
-        if not Path(directory).is_dir():
-            raise ConfigError(f"{how}{directory}: no such directory")
-        found.append(Path(directory).absolute())
-    return found
-
-
-def _refuse_hidden(flags: Any, choices: dict[str, str | None]) -> None:
-    """Reject a user's file that Hydra ignores because hpcml has one of the same name.
-
-    Raises
-    ------
-    ConfigError
-    """
-    own = resources.files("hpcml.conf")
-    for directory in _directories(flags):
-        if (directory / "config.yaml").is_file():
-            raise ConfigError(
-                f"{directory}/config.yaml would not be read: hpcml's own config is the root of every run",
-                *starting_again(directory),
-                "your own options are DIR/GROUP/OPTION.yaml, for example DIR/experiment/mine.yaml",
-            )
-        for group, option in choices.items():
-            file = f"{group}/{option}.yaml"
-            if (directory / file).is_file() and own.joinpath(file).is_file():
-                raise ConfigError(
-                    f"{directory}/{file}: hpcml has a {group}={option} of its own", "give yours another name"
-                )
 
 
 def _cluster_of_site(flags: Any) -> list[str]:
@@ -279,7 +166,7 @@ def _compose(flags: Any) -> tuple[DictConfig, dict[str, str | None]]:
     # nothing.
     if not replacing_merged(config, overrides, OPEN_GROUPS):
         for group in OPEN_GROUPS:
-            drop_leaks(config, group, choices.get(group), _with_directories(flags, overrides))
+            drop_leaks(config, group, choices.get(group), with_directories(flags, overrides))
     return config, choices
 
 
@@ -317,7 +204,7 @@ def _hydra() -> Iterator[None]:
 
 def _load(flags: Any, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str | None]]:
     """Compose once; return the config and the option chosen from each group."""
-    config = hydra.compose("config", _with_directories(flags, overrides), return_hydra_config=True)
+    config = hydra.compose("config", with_directories(flags, overrides), return_hydra_config=True)
     choices = {
         str(group): choice
         for group, choice in config.hydra.runtime.choices.items()
@@ -328,21 +215,11 @@ def _load(flags: Any, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, s
     return config, choices
 
 
-def _with_directories(flags: Any, overrides: Sequence[str]) -> list[str]:
-    """Add the user's config directories in front of those of a search path override."""
-    own = [f'"file://{directory}"' for directory in _directories(flags)]
-    if not own:
-        return list(overrides)
-    given = next((text for text in overrides if text.startswith("hydra.searchpath=[")), "hydra.searchpath=[]")
-    items = [*own, *filter(None, [given.partition("=")[2][1:-1]])]
-    return [*(text for text in overrides if text != given), f"hydra.searchpath=[{','.join(items)}]"]
-
-
 def _show_by_hydra(prog: str, args: Sequence[str], flags: Any) -> None:
     """Print the output of a Hydra flag, which only Hydra's main function implements."""
     _register()
     # Hydra itself adds the directory of --config-dir.
-    own = [] if flags.config_dir is not None else _with_directories(flags, [])
+    own = [] if flags.config_dir is not None else with_directories(flags, [])
     show = upstream.main("pkg://hpcml.conf", "config")
     with _argv([prog, *args, *own]), _full_errors():
         try:
@@ -365,21 +242,6 @@ def _show(config: DictConfig, package: str | None, resolve: bool) -> None:
     if resolve:
         OmegaConf.resolve(config)
     print(OmegaConf.to_yaml(node) if OmegaConf.is_config(node) else f"{node}\n", end="")
-
-
-def _instantiate(node: Any, key: str, partial: bool) -> Any:
-    if not isinstance(node, Mapping):
-        return node
-    try:
-        return upstream.instantiate({**node, "_partial_": True} if partial else node)
-    except Exception as error:
-        cause: BaseException | None = error
-        # Hydra wraps the errors that a constructor raises.
-        while cause is not None:
-            if isinstance(cause, HpcmlError):
-                raise cause from None
-            last, cause = cause, cause.__cause__
-        raise ConfigError(f"{key}: {node['_target_']} could not be built: {type(last).__name__}: {last}") from error
 
 
 @contextlib.contextmanager

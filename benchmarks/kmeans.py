@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from hpcml import Dataset
 from hpcml.data import in_blocks
 from hpcml.workloads.base import Units
-from hpcml.workloads.engine.persisted_blocks import Kept
+from hpcml.workloads.engine.persisted_blocks import PersistedBlocks
 from hpcml.workloads.engine.stacked_arrays import stack
 from hpcml.workloads.inputs.moments import Moments
 from hpcml.workloads.kmeans import KMeans, lloyd
@@ -43,13 +43,13 @@ def main() -> None:
 
     with local_workers(WORKERS) as cluster:
         units = Units(0)
-        kept = Kept(cluster.client, units, in_blocks(Dataset(X=X)), lloyd.read, lloyd.moments)
-        of_all = Moments.total(kept.facts)
-        lazy = stack(kept.futures, [(facts.n, FEATURES) for facts in kept.facts], X.dtype)
+        persisted = PersistedBlocks(cluster.client, units, in_blocks(Dataset(X=X)), lloyd.read, lloyd.moments)
+        of_all = Moments.total(persisted.facts)
+        lazy = stack(persisted.futures, [(facts.n, FEATURES) for facts in persisted.facts], X.dtype)
 
         def hpcml() -> None:
             clusters = Clusters(of_all, {}, None, [])
-            workload.iterate(kept, init - of_all.mean, clusters, units)
+            workload.iterate(persisted, init - of_all.mean, clusters, units)
             found["hpcml"] = clusters.centres
 
         def dask() -> None:

@@ -211,8 +211,8 @@ def test_a_job_that_occupies_its_node_is_deleted_after_its_replacement_started(t
     assert rig.count == 3
     assert not rig.job(1).usable
     assert rig.fake.deleted == []
-    assert "1 on bad: the job failed with exit code 1" not in rig.jobs.told(rig.job(1))
-    assert "on bad: the job failed with exit code 1; the last line of its output" in rig.jobs.told(rig.job(1))
+    assert "1 on bad: the job failed with exit code 1" not in rig.jobs.describe(rig.job(1))
+    assert "on bad: the job failed with exit code 1; the last line of its output" in rig.jobs.describe(rig.job(1))
     rig.runs(2)
     rig.look(2)
     assert rig.fake.deleted == [rig.job(1).id]

@@ -26,7 +26,7 @@ from hpcml.parts import Parts
 from hpcml.runs import RunPaths
 from hpcml.spec import LocalSpec
 from hpcml.workloads.base import Inputs, Outcome, Units
-from hpcml.workloads.engine.persisted_blocks import Kept
+from hpcml.workloads.engine.persisted_blocks import PersistedBlocks
 from hpcml.workloads.kmeans import KMeans, lloyd
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -187,13 +187,13 @@ def test_a_worker_lost_in_the_middle_changes_nothing(
 ) -> None:
     X = blobs()
     wanted = run(cluster, X, init=X[:8])
-    kill, each = tmp_path / "kill", Kept.each
+    kill, each = tmp_path / "kill", PersistedBlocks.each
     kill.touch()
 
-    def deadly(kept: Kept, name: str, function: Any, *args: Any, **more: Any) -> Any:
-        return each(kept, name, Killing(str(kill)) if name == "iteration 4" else function, *args, **more)
+    def deadly(persisted: PersistedBlocks, name: str, function: Any, *args: Any, **more: Any) -> Any:
+        return each(persisted, name, Killing(str(kill)) if name == "iteration 4" else function, *args, **more)
 
-    monkeypatch.setattr(Kept, "each", deadly)
+    monkeypatch.setattr(PersistedBlocks, "each", deadly)
     found = run(cluster, X, init=X[:8])
     assert not kill.exists()
     assert (found.model.cluster_centers_ == wanted.model.cluster_centers_).all()
@@ -240,7 +240,9 @@ def test_a_block_that_kills_every_worker_when_it_is_read_is_named(cluster: Clust
 def test_a_kept_block_that_cannot_be_read_again_is_made_anew_or_named(cluster: Cluster, tmp_path: Path) -> None:
     X, (lost, marks) = blobs(2000), (tmp_path / "lost", tmp_path / "marks")
     marks.mkdir()
-    kept = Kept(cluster.client, Units(0), deadly_blocks(X, marks, 0), read_unless, lloyd.moments, lost, marks)
+    persisted = PersistedBlocks(
+        cluster.client, Units(0), deadly_blocks(X, marks, 0), read_unless, lloyd.moments, lost, marks
+    )
     for most in (2, 100):
         for mark in marks.iterdir():
             mark.unlink()
@@ -249,11 +251,11 @@ def test_a_kept_block_that_cannot_be_read_again_is_made_anew_or_named(cluster: C
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         if most == 2:
-            assert list(kept.each("one", count)) == [500] * 4
+            assert list(persisted.each("one", count)) == [500] * 4
             assert len(list(marks.iterdir())) == 2
         else:
             with pytest.raises(WorkloadError, match=r"^two, block 2: every worker that tried it died"):
-                list(kept.each("two", count))
+                list(persisted.each("two", count))
 
 
 def read_unless(block: Any, number: int, lost: Path, marks: Path) -> Any:
@@ -271,14 +273,14 @@ def test_blocks_move_to_workers_that_come_later(tmp_path: Path) -> None:
     X = blobs()
     with open_local(LocalSpec(workers=1), RunPaths(tmp_path)) as grown:
         units = Units(0)
-        kept = Kept(grown.client, units, in_blocks(Dataset(X=X), 500), lloyd.read, lloyd.moments)
-        wanted = list(kept.each("one", count))
+        persisted = PersistedBlocks(grown.client, units, in_blocks(Dataset(X=X), 500), lloyd.read, lloyd.moments)
+        wanted = list(persisted.each("one", count))
         grown.client.cluster.scale(2)
         grown.client.wait_for_workers(2)
         # Dask may send some back at first, before it knows how short these tasks are.
         for number in range(5):
-            assert list(kept.each(f"pass {number}", count)) == wanted
-        holders = [there[0] for there in grown.client.who_has(kept.futures).values()]
+            assert list(persisted.each(f"pass {number}", count)) == wanted
+        holders = [there[0] for there in grown.client.who_has(persisted.futures).values()]
         assert sorted(map(holders.count, set(holders))) in ([3, 5], [4, 4])
         assert units.done == 8 * 7
 

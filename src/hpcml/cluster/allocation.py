@@ -67,7 +67,7 @@ class Nodes:
 
     def __init__(self, request: Request, paths: RunPaths, job: CurrentJob) -> None:
         self.request, self.paths, self._job = request, paths, job
-        self._again = request.max_restarts
+        self._restarts = request.max_restarts
         paths.jobs.mkdir(mode=0o700, exist_ok=True)
         every = hosts_of(job)
         self.all = [
@@ -116,28 +116,28 @@ class Nodes:
                 continue
             if node.end == "running":
                 self._note_end(node, node.process.returncode)
-            if again and self._again and not node.setbacks.wait(time.monotonic()):
-                self._again -= 1
+            if again and self._restarts and not node.setbacks.wait(time.monotonic()):
+                self._restarts -= 1
                 self._start(node)
 
     def _note_end(self, node: Node, code: int) -> None:
         now = time.monotonic()
         node.seconds += now - node.started
         node.end = f"its workers ended with exit code {code}"
-        log.warning("%s", self._told(node))
+        log.warning("%s", self._describe(node))
         if now - node.started > AT_ONCE:
             node.setbacks.end()
         else:
             node.setbacks.add([node.host], now)
 
-    def _told(self, node: Node) -> str:
+    def _describe(self, node: Node) -> str:
         said = [line.strip() for line in tail(self.paths.job_log(node.name), 1)[1:]]
         output = f"; the last line of its output ({self.paths.job_log(node.name)}): {said[0]}" if said else ""
         return f"{node.name} ({node.host}): {node.end}{output}"
 
     def hopeless(self, again: bool = True) -> bool:
         """Return whether all workers have exited and none will be restarted."""
-        return not any(node.alive for node in self.all) and not (again and self._again)
+        return not any(node.alive for node in self.all) and not (again and self._restarts)
 
     @property
     def core_s(self) -> float:
@@ -149,7 +149,7 @@ class Nodes:
 
     def last_words(self) -> list[str]:
         """Return the exit reasons of nodes, except those that hpcml stopped."""
-        return [self._told(node) for node in self.all if node.end.startswith("its workers")]
+        return [self._describe(node) for node in self.all if node.end.startswith("its workers")]
 
     def tails(self) -> list[str]:
         """Return the last lines of each node's log."""

@@ -58,7 +58,7 @@ def open_batch(request: Request, paths: RunPaths, ends: float | None, say: Calla
 
 
 def _await_quorum(cluster: JobCluster, jobs: Jobs, supervisor: Supervisor, say: Callable[[str], None]) -> None:
-    quorum, told = jobs.request.min_workers, ""
+    quorum, shown = jobs.request.min_workers, ""
     word = time.monotonic() + _PATIENCE
     while len(cluster.scheduler.workers) < quorum:
         supervisor.step()
@@ -67,9 +67,9 @@ def _await_quorum(cluster: JobCluster, jobs: Jobs, supervisor: Supervisor, say: 
         if supervisor.hopeless():
             raise _nobody_came(jobs)
         states = _count(jobs)
-        if states != told or time.monotonic() > word:
+        if states != shown or time.monotonic() > word:
             say(f"worker jobs: {states}")
-            told, word = states, time.monotonic() + _PATIENCE
+            shown, word = states, time.monotonic() + _PATIENCE
         time.sleep(0.05)
     say(f"worker jobs: {_count(jobs)}; {len(cluster.scheduler.workers)} of {cluster.size.workers} workers are there")
 
@@ -82,7 +82,7 @@ def _count(jobs: Jobs) -> str:
 
 
 def _states(jobs: Jobs) -> list[str]:
-    return [f"worker job {jobs.told(job)}" for job in list(jobs.all.values())[:10] if job.id]
+    return [f"worker job {jobs.describe(job)}" for job in list(jobs.all.values())[:10] if job.id]
 
 
 def _nobody_came(jobs: Jobs) -> ClusterStartError:

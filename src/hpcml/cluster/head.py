@@ -78,7 +78,7 @@ class JobCluster(Cluster):
         """Update the core-seconds; a job counts from its start to its end."""
         assert self.crew is not None
         super().measure()
-        self.facts = [told for _, told in self.scheduler.get_events(FACTS)]
+        self.facts = [facts for _, facts in self.scheduler.get_events(FACTS)]
         self.core_s_allocated = self.crew.core_s
 
     def job_summary(self) -> list[dict[str, Any]]:

@@ -234,7 +234,7 @@ class Jobs:
         job.running = job.running or time.monotonic()
         job.said = last_line("\n".join(said))
         job.end = explain_exit(status)
-        log.warning("worker job %s has failed at once, and keeps its place", self.told(job))
+        log.warning("worker job %s has failed at once, and keeps its place", self.describe(job))
 
     def _missed(self, job: WorkerJob) -> None:
         """Count listings that lack a job; after several of them the job has ended."""
@@ -359,9 +359,9 @@ class Jobs:
     def last_words(self) -> list[str]:
         """Return the exit reasons of jobs that hpcml did not delete."""
         ended = [job for job in self.all.values() if job.broken or not (job.alive or job.deleted)]
-        return [f"worker job {self.told(job)}" for job in ended]
+        return [f"worker job {self.describe(job)}" for job in ended]
 
-    def told(self, job: WorkerJob) -> str:
+    def describe(self, job: WorkerJob) -> str:
         """Describe a job's state or exit reason; include the last line of output if it failed."""
         if not job.said or job.end is None or job.end.kind == "done":
             return str(job)

@@ -23,11 +23,11 @@ def private_directory(base: str | None) -> Iterator[str]:
         base = node_local
     base = base or tempfile.gettempdir()
     _remove_orphans(Path(base))
-    made = tempfile.mkdtemp(prefix=f"{_prefix()}{os.getpid()}-", dir=base)
+    directory = tempfile.mkdtemp(prefix=f"{_prefix()}{os.getpid()}-", dir=base)
     try:
-        yield made
+        yield directory
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _prefix() -> str:

@@ -130,7 +130,7 @@ class Supervisor:
         if self._owed and self._setbacks.repeated and any(map(_failed_at_once, lost)):
             pause = self._setbacks.wait(time.monotonic())
             log.warning("%s: the next worker job is submitted in %.0f s", self._setbacks, pause)
-            log.warning("the last of them: worker job %s", self._jobs.told(lost[-1]))
+            log.warning("the last of them: worker job %s", self._jobs.describe(lost[-1]))
         self._dask.loop.add_callback(upstream.forget_jobs, self._dask, names)
 
     def _pays(self, job: WorkerJob) -> bool:
@@ -145,7 +145,7 @@ class Supervisor:
             self._replacements -= 1
             return True
         self._gone += 1
-        log.warning("cluster.max_restarts are used up: nothing replaces worker job %s", self._jobs.told(job))
+        log.warning("cluster.max_restarts are used up: nothing replaces worker job %s", self._jobs.describe(job))
         return False
 
     def _pay_owed(self) -> None:

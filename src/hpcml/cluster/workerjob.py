@@ -195,8 +195,8 @@ async def _serve(orders: Orders, paths: RunPaths, job: str, local_directory: str
         await asyncio.gather(*(nanny.finished() for nanny in nannies))
 
     watching = asyncio.ensure_future(_end_without_head(nannies, orders, paths))
-    living, told = asyncio.ensure_future(live()), asyncio.ensure_future(ending.wait())
-    await asyncio.wait([living, told, watching], return_when=asyncio.FIRST_COMPLETED)
+    living, ended = asyncio.ensure_future(live()), asyncio.ensure_future(ending.wait())
+    await asyncio.wait([living, ended, watching], return_when=asyncio.FIRST_COMPLETED)
     if ending.is_set():
         watching.cancel()
         await asyncio.gather(*(nanny.close(timeout=_END_TIMEOUT) for nanny in nannies), return_exceptions=True)

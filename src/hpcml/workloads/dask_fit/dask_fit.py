@@ -18,7 +18,7 @@ from hpcml.workloads.base import Inputs, Outcome, Prepared, Units
 from hpcml.workloads.dask_fit import dask_models, retry
 from hpcml.workloads.dask_fit.dask_models import Predictor
 from hpcml.workloads.engine.causes import cause
-from hpcml.workloads.engine.persisted_blocks import Kept
+from hpcml.workloads.engine.persisted_blocks import PersistedBlocks
 from hpcml.workloads.engine.recomputable import renew
 from hpcml.workloads.engine.stacked_arrays import stack
 from hpcml.workloads.inputs import block_scores, key_texts
@@ -98,23 +98,25 @@ class DaskFit:
         """Read the blocks, fit the model to Dask arrays of them, and score it block by block."""
         model = inputs.model
         began, test_size = time.monotonic(), (self.test_size or 0.0) if score is not None else 0.0
-        kept = Kept(client, units, blocks, _parted, _Facts.of, model, test_size, inputs.seed)
-        classes = self._check_read(kept, model, blocks.name)
-        arrays = _Arrays(kept)
+        persisted = PersistedBlocks(client, units, blocks, _parted, _Facts.of, model, test_size, inputs.seed)
+        classes = self._check_read(persisted, model, blocks.name)
+        arrays = _Arrays(persisted)
         metrics: dict[str, Any] = {
-            "n_samples": sum(facts.shape[0] for facts in kept.facts),
-            "n_features": kept.facts[0].shape[1],
-            "n_held_out": sum(facts.n_test for facts in kept.facts) if test_size else 0,
+            "n_samples": sum(facts.shape[0] for facts in persisted.facts),
+            "n_features": persisted.facts[0].shape[1],
+            "n_held_out": sum(facts.n_test for facts in persisted.facts) if test_size else 0,
             "read_s": time.monotonic() - began,
         }
-        fitted, metrics["fit_s"], told = retry.fit(model, arrays, client)
-        outcome = Outcome(metrics, model=fitted, warnings=[*kept.memory_note(), *told], summary=_summary(metrics))
+        fitted, metrics["fit_s"], warnings = retry.fit(model, arrays, client)
+        outcome = Outcome(
+            metrics, model=fitted, warnings=[*persisted.memory_note(), *warnings], summary=_summary(metrics)
+        )
         units.so_far = lambda: outcome
         units.finish("fit", metrics)
         if score is None:
             return outcome
         predictor = fitted if score.scorer is not None else Predictor(fitted, classes)
-        parts = [part for part in kept.each("score", _part, score, predictor) if part is not None]
+        parts = [part for part in persisted.each("score", _part, score, predictor) if part is not None]
         try:
             metrics |= {"scoring": score.name, "score": score.of(parts)}
         except Exception as error:
@@ -123,18 +125,18 @@ class DaskFit:
             ) from error
         return replace(outcome, metrics=metrics, summary=_summary(metrics))
 
-    def _check_read(self, kept: Kept, model: Any, name: str) -> Any:
+    def _check_read(self, persisted: PersistedBlocks, model: Any, name: str) -> Any:
         """Make the checks that need all blocks; return the classes."""
-        widths = [facts.shape[1] for facts in kept.facts]
+        widths = [facts.shape[1] for facts in persisted.facts]
         odd = [number for number, width in enumerate(widths) if width != widths[0]]
         if odd:
             raise WorkloadError(f"{name}: block {odd[0]} has {widths[odd[0]]} features, block 0 has {widths[0]}")
         if not dask_models.has_classes(model):
             return None
         try:
-            classes = np.unique(np.concatenate([facts.classes for facts in kept.facts]))
+            classes = np.unique(np.concatenate([facts.classes for facts in persisted.facts]))
             dask_models.check_classes(classes, model, name)
-            dask_models.check_each([facts.classes for facts in kept.facts], classes, model, name)
+            dask_models.check_each([facts.classes for facts in persisted.facts], classes, model, name)
         except TypeError as error:
             raise WorkloadError(
                 f"{name}: the target mixes types: {error}", "make it all text or all numbers"
@@ -192,11 +194,11 @@ class _Facts:
 class _Arrays:
     """Dask arrays of the training samples; other than those, workers keep only samples to score."""
 
-    def __init__(self, kept: Kept) -> None:
-        self._facts = kept.facts
-        self._X = kept.items(0)
-        self._y = None if kept.facts[0].types[1] is None else kept.items(1)
-        kept.narrow(slice(2, 4))
+    def __init__(self, persisted: PersistedBlocks) -> None:
+        self._facts = persisted.facts
+        self._X = persisted.items(0)
+        self._y = None if persisted.facts[0].types[1] is None else persisted.items(1)
+        persisted.narrow(slice(2, 4))
 
     def renew(self) -> bool:
         """Recompute chunks that Dask gave up on because workers died; return whether all exist."""
@@ -205,11 +207,11 @@ class _Arrays:
     def __call__(self) -> tuple[Any, Any]:
         """Return X and y; y is None without a target."""
         shapes, types = [one.shape for one in self._facts], [one.types for one in self._facts]
-        X = stack([made.future for made in self._X], shapes, np.result_type(*(of_x for of_x, _ in types)))
+        X = stack([chunk.future for chunk in self._X], shapes, np.result_type(*(of_x for of_x, _ in types)))
         if self._y is None:
             return X, None
         y_type = np.result_type(*(of_y for _, of_y in types))
-        return X, stack([made.future for made in self._y], [shape[:1] for shape in shapes], y_type)
+        return X, stack([chunk.future for chunk in self._y], [shape[:1] for shape in shapes], y_type)
 
 
 def _part(held: tuple[Any, Any], _: int, score: Score, model: Any) -> Part | None:

@@ -92,18 +92,18 @@ class TaskPoolBackend(CallbackBackend):
         key = f"call {self._calls} of {_name(batch)}"
         self._calls += 1
         self._pool.units.total += 1
-        made: list[Recomputable] = []
+        shared_arrays: list[Recomputable] = []
         calls = [
             (
                 function,
-                [self._placed(arg, made) for arg in args],
-                {name: self._placed(arg, made) for name, arg in without_callbacks(kwargs).items()},
+                [self._placed(arg, shared_arrays) for arg in args],
+                {name: self._placed(arg, shared_arrays) for name, arg in without_callbacks(kwargs).items()},
             )
             for function, args, kwargs in batch
         ]
         if callback is not None:
             self._callbacks[key] = callback
-        self._waiting.put((key, (calls, *made)))
+        self._waiting.put((key, (calls, *shared_arrays)))
         return key
 
     def retrieve_result_callback(self, out: Any) -> Any:
@@ -112,7 +112,7 @@ class TaskPoolBackend(CallbackBackend):
             raise out.error
         return out
 
-    def _placed(self, arg: Any, made: list[Recomputable]) -> Any:
+    def _placed(self, arg: Any, shared_arrays: list[Recomputable]) -> Any:
         if getattr(arg, "nbytes", 0) <= _SMALL:
             return arg
         if id(arg) not in self._arrays:
@@ -121,8 +121,8 @@ class TaskPoolBackend(CallbackBackend):
         self._uses[id(arg)] = self._uses.get(id(arg), 0) + 1
         if self._uses[id(arg)] == 2:  # more will follow, and Dask prefers workers with the data
             shared.spread()
-        made.append(shared)
-        return _Slot(len(made) - 1)
+        shared_arrays.append(shared)
+        return _Slot(len(shared_arrays) - 1)
 
     def _serve(self) -> None:
         try:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SHARE = 0.25
 
 
-class Kept:
+class PersistedBlocks:
     """Blocks on the workers, each the result of a task that Dask recomputes if its workers die.
 
     Blocks that do not fit into the workers' memory are spilled to the workers' disks.
@@ -57,14 +57,14 @@ class Kept:
         self._client, self._units = client, units
         # A unit is a block, but a task has many blocks, so the pool gets its own count.
         self._pool = TaskPool(client, Units(0))
-        self._made: list[Recomputable] = []
+        self._values: list[Recomputable] = []
         self._sizes: list[int] = []
         found: dict[str, Any] = {}
 
         def todo() -> Iterator[Unit]:
             for number in range(len(blocks)):
-                self._made.append(self._pool.make(make, blocks.block(number), number, *args))
-                yield f"read block {number}", (facts, self._made[-1])
+                self._values.append(self._pool.make(make, blocks.block(number), number, *args))
+                yield f"read block {number}", (facts, self._values[-1])
 
         for key, (size, fact) in self._pool.each(_look, todo()):
             found[key] = (size, fact)
@@ -73,12 +73,12 @@ class Kept:
         self._sizes, self.facts = [size for size, _ in in_order], [fact for _, fact in in_order]
 
     def __len__(self) -> int:
-        return len(self._made)
+        return len(self._values)
 
     @property
     def futures(self) -> list[Future[Any]]:
         """Futures of the persisted values, in the order of the blocks."""
-        return [made.future for made in self._made]
+        return [value.future for value in self._values]
 
     @property
     def n_bytes(self) -> int:
@@ -115,7 +115,7 @@ class Kept:
         def unit(some: Sequence[int]) -> Unit:
             which = f"block {some[0]}" if len(some) == 1 else f"{len(some)} blocks from {some[0]}"
             owns = [(number, () if own is None else (own[number],)) for number in some]
-            held = [self._made[number] for number in some]
+            held = [self._values[number] for number in some]
             return f"{name}, {which}", (function, name, owns, len(some), *held, *args)
 
         def split(suspect: Unit) -> list[Unit]:
@@ -135,11 +135,11 @@ class Kept:
 
     def items(self, item: Any) -> list[Recomputable]:
         """Return an item, or a slice of items, of each persisted value."""
-        return [made.item(item) for made in self._made]
+        return [value.item(item) for value in self._values]
 
     def narrow(self, item: Any) -> None:
         """Replace each persisted value by one of its items, or by a slice of items."""
-        self._made = self.items(item)
+        self._values = self.items(item)
 
     def call(self, key: str, function: Callable[..., Any], *args: Any) -> Any:
         """Run a unit that needs none of the blocks on some worker."""
@@ -189,8 +189,8 @@ class Kept:
         return settled
 
     def _move(self, number: int, address: str) -> None:
-        made, key = self._made[number], f"moved-{uuid.uuid4().hex}"
-        made.future = self._client.submit(_moved, made.future, key=key, workers=[address], allow_other_workers=True)
+        value, key = self._values[number], f"moved-{uuid.uuid4().hex}"
+        value.future = self._client.submit(_moved, value.future, key=key, workers=[address], allow_other_workers=True)
 
     def memory_note(self) -> list[str]:
         """Return a warning if the blocks do not fit into the workers' memory."""

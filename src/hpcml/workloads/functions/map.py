@@ -33,7 +33,7 @@ ON_ERROR = ("keep", "raise")
 _MOST_ROWS = 10_000_000
 
 # Failed rows listed in warnings; the table has all of them.
-_MOST_TOLD = 5
+_MOST_LISTED = 5
 
 
 @documented
@@ -172,14 +172,14 @@ class Map:
             for row in computed:
                 done[row.number] = row
                 if row.error is not None and self.on_error == "raise":
-                    raise WorkloadError(self._tell(row))
+                    raise WorkloadError(self._describe(row))
         outcome = self._outcome(done)
         failed = outcome.metrics["n_failed"]
         if failed == len(self.rows):
             first = done[0]
             raise WorkloadError(
                 f"all {failed} rows failed; first cause: {first.cause}",
-                f"with {self._show(first)}; tracebacks are in the table failures",
+                f"with {self._arguments_of(first)}; tracebacks are in the table failures",
                 outcome=outcome,
             )
         return outcome
@@ -241,9 +241,9 @@ class Map:
         return {"failures": self._beside(bad, why)}
 
     def _warnings(self, bad: Sequence[Row]) -> list[str]:
-        lines = [self._tell(row) for row in bad[:_MOST_TOLD]]
-        if len(bad) > _MOST_TOLD:
-            lines.append(f"{len(bad) - _MOST_TOLD} more rows failed: see the table failures")
+        lines = [self._describe(row) for row in bad[:_MOST_LISTED]]
+        if len(bad) > _MOST_LISTED:
+            lines.append(f"{len(bad) - _MOST_LISTED} more rows failed: see the table failures")
         return lines
 
     def _beside(self, rows: Sequence[Row], *columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
@@ -253,10 +253,10 @@ class Map:
             found[_free(name, found)] = values
         return {_free("row", found): [row.number for row in rows], **found}
 
-    def _tell(self, row: Row) -> str:
-        return f"row {row.number} ({self._show(row)}) failed: {row.cause}"
+    def _describe(self, row: Row) -> str:
+        return f"row {row.number} ({self._arguments_of(row)}) failed: {row.cause}"
 
-    def _show(self, row: Row) -> str:
+    def _arguments_of(self, row: Row) -> str:
         return ", ".join(f"{name}={value}" for name, value in self.rows[row.number].items())
 
 

@@ -221,11 +221,11 @@ class Training:
         self.huge = divergence.is_huge(state.model, deviation, scan.target)
         if sound and not divergence.has_diverged(state.model, self.huge, plan.score, last.score, self.trivial):
             return
-        told = None
+        scores = None
         if plan.score is not None and last.score is not None and self.trivial is not None:
-            told = f"{plan.score.name} {last.score:.4g}", f"{self.trivial:.4g}"
+            scores = f"{plan.score.name} {last.score:.4g}", f"{self.trivial:.4g}"
         raise WorkloadError(
-            divergence.message(f"pass {last.number}", last.largest_weight, state.overflow, told),
+            divergence.message(f"pass {last.number}", last.largest_weight, state.overflow, scores),
             *divergence.remedies(plan.model, scan, plan.scale),
             "the learning curve so far is saved",
         )

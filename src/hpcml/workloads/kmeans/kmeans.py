@@ -17,7 +17,7 @@ from hpcml.errors import ConfigError, WorkloadError, nearest
 from hpcml.keys import check_keys, choice, config_key, documented, flag, kind, number, whole
 from hpcml.workloads.base import Inputs, Outcome, Prepared, Units
 from hpcml.workloads.engine.causes import cause
-from hpcml.workloads.engine.persisted_blocks import Kept
+from hpcml.workloads.engine.persisted_blocks import PersistedBlocks
 from hpcml.workloads.inputs import key_texts
 from hpcml.workloads.inputs.checks import check_finite
 from hpcml.workloads.inputs.moments import Moments
@@ -156,33 +156,33 @@ class KMeans:
         """Read the blocks, choose initial centres, iterate, and make a last pass for the labels."""
         began = time.monotonic()
         read = lloyd.read if self.engine == "blocks" else lloyd.read_floats
-        kept = Kept(client, units, blocks, read, lloyd.moments)
-        of_all = self._all(kept, blocks.name)
-        found = Clusters(of_all, self._parameters(seed), blocks.feature_names, kept.memory_note())
+        persisted = PersistedBlocks(client, units, blocks, read, lloyd.moments)
+        of_all = self._all(persisted, blocks.name)
+        found = Clusters(of_all, self._parameters(seed), blocks.feature_names, persisted.memory_note())
         found.seconds["read_s"] = time.monotonic() - began
         units.so_far = found.outcome
         if self.engine == "dask_ml":
-            self._fit_dask_ml(kept, found, client, seed, units)
+            self._fit_dask_ml(persisted, found, client, seed, units)
         else:
             began = time.monotonic()
-            centres = self._begin(kept, of_all, seed)
+            centres = self._begin(persisted, of_all, seed)
             found.seconds["init_s"] = time.monotonic() - began
-            units.total = units.done + (self.max_iter + 1) * len(kept)
-            self.iterate(kept, centres, found, units)
-        units.total = units.done + len(kept)
-        rows = np.cumsum([0, *(facts.n for facts in kept.facts)])
+            units.total = units.done + (self.max_iter + 1) * len(persisted)
+            self.iterate(persisted, centres, found, units)
+        units.total = units.done + len(persisted)
+        rows = np.cumsum([0, *(facts.n for facts in persisted.facts)])
         parts = units.parts("labels") if self.labels and units.parts is not None else None
-        own = {number: parts and (parts, int(rows[number])) for number in range(len(kept))}
-        found.end = list(kept.each("end", lloyd.finish, of_all.mean, found.centres - of_all.mean, own=own))
+        own = {number: parts and (parts, int(rows[number])) for number in range(len(persisted))}
+        found.end = list(persisted.each("end", lloyd.finish, of_all.mean, found.centres - of_all.mean, own=own))
         return found.outcome()
 
-    def _all(self, kept: Kept, name: str) -> Moments:
+    def _all(self, persisted: PersistedBlocks, name: str) -> Moments:
         """Combine the moments of the blocks and make the checks that need them."""
-        widths = [len(facts.mean) for facts in kept.facts]
+        widths = [len(facts.mean) for facts in persisted.facts]
         odd = [number for number, width in enumerate(widths) if width != widths[0]]
         if odd:
             raise WorkloadError(f"{name}: block {odd[0]} has {widths[odd[0]]} features, block 0 has {widths[0]}")
-        of_all = Moments.total(kept.facts)
+        of_all = Moments.total(persisted.facts)
         try:
             self._check_count(of_all.n, name)
             if not isinstance(self.init, str):
@@ -191,24 +191,24 @@ class KMeans:
             raise WorkloadError(error.message, *error.hints) from None
         return of_all
 
-    def _begin(self, kept: Kept, of_all: Moments, seed: int) -> Any:
+    def _begin(self, persisted: PersistedBlocks, of_all: Moments, seed: int) -> Any:
         if not isinstance(self.init, str):
             return self.init - of_all.mean
-        return self._seeding(seed).centres(kept, of_all)
+        return self._seeding(seed).centres(persisted, of_all)
 
-    def iterate(self, kept: Kept, centres: Any, found: Clusters, units: Units) -> None:
+    def iterate(self, persisted: PersistedBlocks, centres: Any, found: Clusters, units: Units) -> None:
         """Run Lloyd's algorithm on mean-centred samples."""
         mean, scatter = found.of_all.mean, math.fsum(found.of_all.squares)
         enough = self.tol * float(np.mean(found.of_all.variance))
         found.centres = centres + mean
         for count in range(1, self.max_iter + 1):
             began = time.monotonic()
-            sums = Sums.of_all(kept.each(f"iteration {count}", lloyd.assign, mean, centres))
+            sums = Sums.of_all(persisted.each(f"iteration {count}", lloyd.assign, mean, centres))
             empty, far = int((sums.counts == 0).sum()), None
             if empty:
-                units.total += len(kept)
+                units.total += len(persisted)
                 name = f"iteration {count}, farthest"
-                far = Far.of_all(kept.each(name, lloyd.farthest, mean, centres, empty), empty)
+                far = Far.of_all(persisted.each(name, lloyd.farthest, mean, centres, empty), empty)
             moved = lloyd.move(sums, far)
             shift = float(((moved - centres) ** 2).sum())
             # Labels stop changing just when centres do, so this also covers scikit-learn's early
@@ -220,7 +220,9 @@ class KMeans:
                 found.converged = True
                 return
 
-    def _fit_dask_ml(self, kept: Kept, found: Clusters, client: Client, seed: int, units: Units) -> None:
+    def _fit_dask_ml(
+        self, persisted: PersistedBlocks, found: Clusters, client: Client, seed: int, units: Units
+    ) -> None:
         import dask_ml.cluster
 
         from hpcml.workloads.engine.stacked_arrays import stack
@@ -239,7 +241,9 @@ class KMeans:
         try:
             with client.as_current(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                model.fit(stack(kept.futures, [(facts.n, len(facts.mean)) for facts in kept.facts], np.float64))
+                model.fit(
+                    stack(persisted.futures, [(facts.n, len(facts.mean)) for facts in persisted.facts], np.float64)
+                )
         except Exception as error:
             raise WorkloadError(f"dask_ml.cluster.KMeans failed: {cause(error)}") from error
         found.seconds["fit_s"] = time.monotonic() - began

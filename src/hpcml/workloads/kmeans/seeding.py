@@ -15,7 +15,7 @@ import sklearn.cluster
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from hpcml.workloads.engine.persisted_blocks import Kept
+from hpcml.workloads.engine.persisted_blocks import PersistedBlocks
 from hpcml.workloads.inputs.moments import Moments
 from hpcml.workloads.kmeans import lloyd
 
@@ -54,43 +54,43 @@ class Seeding:
         """Return the least number of units for a number of blocks, without fetching draws."""
         return (self.rounds + 1) * n_blocks + 1 if self.init == "k-means||" else 1
 
-    def centres(self, kept: Kept, of_all: Moments) -> Any:
+    def centres(self, persisted: PersistedBlocks, of_all: Moments) -> Any:
         """Compute the initial centres minus the mean, of shape (n_clusters, n_features).
 
         Parameters
         ----------
-        kept : Kept
+        persisted : PersistedBlocks
             The blocks, with their :class:`Moments`.
         of_all : Moments
             The moments of all blocks.
         """
         if self.init == "k-means||":
-            return self._scalable(kept, of_all)
+            return self._scalable(persisted, of_all)
         count = self.n_clusters if self.init == "random" else max(_SAMPLE, _FOR_EACH * self.n_clusters)
-        sample = _at_random(kept, "init sample", self._generator(_FIRST), min(count, of_all.n)) - of_all.mean
+        sample = _at_random(persisted, "init sample", self._generator(_FIRST), min(count, of_all.n)) - of_all.mean
         if self.init == "random":
             return sample
-        return kept.call("init", _plusplus, sample, self.n_clusters, self._number(_LAST))
+        return persisted.call("init", _plusplus, sample, self.n_clusters, self._number(_LAST))
 
-    def _scalable(self, kept: Kept, of_all: Moments) -> Any:
+    def _scalable(self, persisted: PersistedBlocks, of_all: Moments) -> Any:
         """Run k-means||.
 
         Algorithm 2 of Bahmani, Moseley, Vattani, Kumar, Vassilvitskii 2012: Scalable K-Means++.
         """
-        candidates = _at_random(kept, "init first", self._generator(_FIRST), 1) - of_all.mean
+        candidates = _at_random(persisted, "init first", self._generator(_FIRST), 1) - of_all.mean
         for number in range(1, self.rounds + 1):
             name = f"init round {number}"
-            draws = list(kept.each(name, draw, of_all.mean, candidates, (self.drawn, self.seed, number)))
+            draws = list(persisted.each(name, draw, of_all.mean, candidates, (self.drawn, self.seed, number)))
             picked = Draw.picks(draws, self.drawn)
             if picked:
-                more = np.concatenate(list(kept.each(f"{name}, fetch", _rows, own=picked)))
+                more = np.concatenate(list(persisted.each(f"{name}, fetch", _rows, own=picked)))
                 candidates = np.concatenate([candidates, more - of_all.mean])
-        weights = sum(kept.each("init weights", weigh, of_all.mean, candidates))
+        weights = sum(persisted.each("init weights", weigh, of_all.mean, candidates))
         lacking = self.n_clusters - len(candidates)
         if lacking > 0:
-            more = _at_random(kept, "init more", self._generator(_MORE), lacking) - of_all.mean
+            more = _at_random(persisted, "init more", self._generator(_MORE), lacking) - of_all.mean
             candidates, weights = np.concatenate([candidates, more]), np.append(weights, np.ones(lacking))
-        return kept.call("init", recluster, candidates, weights, self.n_clusters, self._number(_LAST))
+        return persisted.call("init", recluster, candidates, weights, self.n_clusters, self._number(_LAST))
 
     def _generator(self, purpose: int) -> Any:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(0, purpose)))
@@ -158,13 +158,13 @@ def _plusplus(sample: Any, n_clusters: int, seed: int) -> Any:
     return sklearn.cluster.kmeans_plusplus(sample, n_clusters, random_state=seed)[0]
 
 
-def _at_random(kept: Kept, name: str, generator: Any, count: int) -> Any:
+def _at_random(persisted: PersistedBlocks, name: str, generator: Any, count: int) -> Any:
     """Draw distinct samples uniformly, as floating-point numbers."""
-    begins = np.cumsum([0, *(facts.n for facts in kept.facts)])
+    begins = np.cumsum([0, *(facts.n for facts in persisted.facts)])
     chosen = np.sort(generator.choice(begins[-1], size=count, replace=False, shuffle=False))
     owners = np.searchsorted(begins, chosen, side="right") - 1
     own = {int(block): chosen[owners == block] - begins[block] for block in np.unique(owners)}
-    return np.concatenate(list(kept.each(name, _rows, own=own)))
+    return np.concatenate(list(persisted.each(name, _rows, own=own)))
 
 
 def _rows(X: Any, _: int, rows: Any) -> Any:

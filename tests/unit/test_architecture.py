@@ -34,9 +34,10 @@ CONF = ROOT / "conf"
 ALLOWED = {
     "__init__": {"data", "errors", "examples", "launcher", "record", "spec", "workloads"},  # for type checkers only
     "__main__": {"cli"},
-    "cli": {
-        "__init__", "catalogue", "completion", "config", "data", "display", "errors", "fetch", "heads", "interrupt",
-        "launcher", "orphans", "plan", "record", "runs", "submission", "units",
+    "cli": {"__init__", "display", "errors", "interrupt", "orphans", "verbs"},
+    "verbs": {
+        "catalogue", "completion", "config", "data", "display", "errors", "fetch", "heads", "launcher", "orphans",
+        "plan", "record", "runs", "submission", "units",
     },
     "catalogue": {"errors", "keys", "site", "spec", "targets"},
     "completion": {"config", "runs"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ _SHOWN = 5
 
 # Shares of samples from which copies, and a single class, are worth a warning.
 _COPIES, _LARGEST_CLASS = 0.01, 0.9
+
+# Combinations of values for each sample, above which copies are no coincidence.
+_COMBINATIONS = 100
 
 # A correlation from which a column is a copy of the target in other units.
 _COPY = 1 - 1e-9
@@ -66,7 +70,7 @@ def _samples(data: Dataset, model: Any) -> Iterator[str]:
     if copies:
         yield f"{_named(copies)} a copy or an encoding of the target, so every score is too good; {_drop(copies)}"
     share = float(data.X.assign(**{"\0target": data.y}).duplicated().mean())
-    if share >= _COPIES:
+    if share >= _COPIES and _could_differ(data.X):
         yield (
             f"{100 * share:.2g} % of the samples are copies of others: a copy in the training and in the test samples "
             "makes scores too good"
@@ -80,6 +84,11 @@ def _samples(data: Dataset, model: Any) -> Iterator[str]:
                 f"{printable(str(classes[largest]))}, which an accuracy does not show; "
                 "use workload.scoring=balanced_accuracy"
             )
+
+
+def _could_differ(X: Any) -> bool:
+    """Return whether the columns have values enough for all samples to differ; a few categories do not."""
+    return math.prod(map(float, X.nunique(dropna=False))) >= _COMBINATIONS * len(X)
 
 
 def _counts_up(column: Any) -> bool:

@@ -193,8 +193,10 @@ class TestCsv:
             read(path, target="z", drop=["aa"], columns=["bb"])
 
     def test_a_list_as_target(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match=r"data.target=\['a', 'y'\]: must be the name of one column"):
-            read(tmp_path / "a.csv", target=["a", "y"])
+        path = written(tmp_path / "numbers.csv", "1,2,y\n3,4,0\n5,6,1\n")
+        data = read(path, target=["y", 2])
+        assert data.feature_names == ("1",)
+        assert data.y.tolist() == [[0, 4], [1, 6]]
 
     def test_a_late_change_of_type(self, tmp_path: Path) -> None:
         path = written(tmp_path / "a.csv", "a,b,y\n" + "1,1,0\n" * 400_000 + "1.5,x,1\n")

@@ -6,6 +6,8 @@ send data to workers.
 
 from __future__ import annotations
 
+import numpy as np
+import palmerpenguins
 import pytest
 from tests.cluster import experiments
 from tests.cluster.beds import Bed
@@ -105,3 +107,22 @@ def test_what_a_user_brings(bed: Bed) -> None:
     assert code == 0, out
     metrics = bed.last("metrics.json")
     assert (metrics["total"], metrics["samples"]) == (285.0, 200)
+
+
+@on_real_ones
+def test_a_table_gives_the_same_everywhere(bed: Bed) -> None:
+    """A table with text and missing values, as its package distributes it, and samples that workers map."""
+    palmerpenguins.load_penguins().to_csv(bed.work / "penguins.csv", index=False)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(100_000, 50))
+    np.savez(bed.work / "large.npz", X=X, y=(X[:, 0] + rng.normal(size=len(X)) > 0).astype(int))
+    table = ("data=csv", f"data.path={bed.work}/penguins.csv", "data.target=species", "model=tabular")
+    large = ("data=npz", f"data.path={bed.work}/large.npz", "model=sgd", "workload.cv=4", "trial=false")
+    for request in (table, large):
+        found = []
+        for where in ((*bed.overrides, *experiments.TWO_JOBS), experiments.LOCAL):
+            code, out = bed.run("run", *where, f"scratch={bed.scratch}", *request)
+            assert code == 0, out
+            found.append(bed.last("metrics.json"))
+        assert experiments.differences(*found) == []
+        assert found[0]["n_failed_fits"] == 0

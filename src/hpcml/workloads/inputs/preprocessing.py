@@ -44,10 +44,10 @@ def suit(inputs: Inputs) -> Inputs:
     data = in_memory(inputs.data).labelled()
     suited = _preprocessed(inputs, data)
     model = with_tuples(boosters.wrap(suited.model, data.y))
-    stopped = boosters.early_stopping(model.steps[-1][1] if isinstance(model, Pipeline) else model)
-    if stopped is None:
+    last = model.steps[-1][1] if isinstance(model, Pipeline) and model.steps else model
+    if not isinstance(last, boosters.Booster) or boosters.early_stopping(last) is None:
         return replace(suited, model=model)
-    notes = {**suited.notes, "early stopping": "a tenth of the samples of each fit evaluates it"}
+    notes = {**suited.notes, "early stopping": f"{100 * last.eval_size:g} % of the samples of each fit evaluate it"}
     return replace(suited, model=model, notes=notes)
 
 

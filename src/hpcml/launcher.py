@@ -56,6 +56,7 @@ class _Run:
     cluster: Cluster | None = None
     outcome: Outcome = field(default_factory=Outcome)
     model: str | None = None
+    peak_memory: Mapping[str, int] = field(default_factory=dict)
     # Lines of the summary about the data.
     notes: Mapping[str, str] = field(default_factory=dict)
     # Names of the data's columns.
@@ -87,6 +88,7 @@ class _Run:
             metrics=self.outcome.metrics,
             summary={**self.notes, **self.outcome.summary, **({"model": self.model} if self.model else {})},
             warnings=[*self.outcome.warnings, *self.warnings],
+            peak_memory=self.peak_memory,
         )
 
 
@@ -225,7 +227,8 @@ def _execute(spec: RunSpec, request: Request | None, checked: Checked, current: 
         display.show_cluster(console, cluster)
         with watching(cluster, current.units, console, current.paths.progress):
             try:
-                current.outcome = _with_peaks(checked.prepared.run(cluster.client, current.units), cluster)
+                current.outcome = checked.prepared.run(cluster.client, current.units)
+                current.peak_memory = _peaks(cluster)
             except BaseException as error:
                 _save_partial(spec, current, error)
                 if isinstance(error, Cancelled):
@@ -250,15 +253,13 @@ def _execute(spec: RunSpec, request: Request | None, checked: Checked, current: 
         _save(spec, current)
 
 
-def _with_peaks(outcome: Outcome, cluster: Cluster) -> Outcome:
-    """Add the peak memory of the head and of the workers to the metrics."""
-    if "peak_memory" in outcome.metrics:
-        return outcome
+def _peaks(cluster: Cluster) -> dict[str, int]:
+    """Return the peak memory of the head and of the workers, in bytes."""
     peaks = {"head": peak_memory.peak()}
     with contextlib.suppress(Exception):  # Workers may be leaving.
         found = cluster.client.run(peak_memory.of_worker, on_error="ignore")
-        peaks = {**dict(sorted(found.values())), **peaks}
-    return replace(outcome, metrics={**outcome.metrics, "peak_memory": peaks})
+        peaks |= dict(sorted(found.values()))
+    return peaks
 
 
 def _more_memory(request: Request | None) -> str:

@@ -48,6 +48,8 @@ class Record:
         Number of tasks done by each worker, by name; empty for an attached cluster.
     jobs : sequence of mappings
         For each worker job its id, nodes, duration, number of workers and tasks, and exit reason.
+    peak_memory : mapping of str to int
+        Peak resident memory in bytes of the head and of each worker that was there at the end.
     """
 
     run: str
@@ -69,6 +71,7 @@ class Record:
     metrics: Mapping[str, Any]
     summary: Mapping[str, str]
     warnings: Sequence[str]
+    peak_memory: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def efficiency(self) -> float | None:
@@ -100,7 +103,7 @@ class Origin:
 
 def from_json(found: Mapping[str, Any]) -> Record:
     """Build a record from the content of record.json."""
-    return Record(**{name.name: found[name.name] for name in fields(Record)})
+    return Record(**{each.name: found[each.name] for each in fields(Record) if each.name in found})
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,10 @@ class Greedy(Slow):
 """
 
 
+# Most tests bring models that wait, die or fail when they are fitted on a worker.
+NO_TRIAL = "trial=false"
+
+
 # A search with units that sleep.
 SLOW = ("model=custom", "model._target_=mine.Slow", "workload.grid={c: [0, 1, 2, 3, 4, 5, 6, 7]}", "workload.cv=5")
 
@@ -99,7 +103,7 @@ class SlurmBed(Bed):
         super().__init__(f"slurm by {cluster}", slurm.make_directory("work-"))
         self.slurm = slurm
         self.overrides = ("site=testbed_slurm", f"cluster={cluster}", "cluster.ncpus=2", "cluster.mem=2500MB",
-                          "site.interface=lo")  # fmt: skip
+                          "site.interface=lo", NO_TRIAL)  # fmt: skip
 
     def command(self, *args: str) -> tuple[list[str], dict[str, str]]:
         if args[0] == "hpcml":
@@ -116,7 +120,7 @@ class SlurmBed(Bed):
 class OpenPbsBed(Bed):
     """OpenPBS, in its own dialect or, with more overrides, in Gadi's."""
 
-    overrides = ("site=testbed_openpbs", "cluster=pbs", "cluster.ncpus=2", "cluster.mem=2500MB")
+    overrides = ("site=testbed_openpbs", "cluster=pbs", "cluster.ncpus=2", "cluster.mem=2500MB", NO_TRIAL)
 
     def __init__(self, openpbs: OpenPbs | Elsewhere, extra: Sequence[str] = ()) -> None:
         super().__init__("openpbs", openpbs.make_directory("work-"))

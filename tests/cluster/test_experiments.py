@@ -116,8 +116,8 @@ def test_a_table_gives_the_same_everywhere(bed: Bed) -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(100_000, 50))
     np.savez(bed.work / "large.npz", X=X, y=(X[:, 0] + rng.normal(size=len(X)) > 0).astype(int))
-    table = ("data=csv", f"data.path={bed.work}/penguins.csv", "data.target=species", "model=tabular")
-    large = ("data=npz", f"data.path={bed.work}/large.npz", "model=sgd", "workload.cv=4", "trial=false")
+    table = ("data=csv", f"data.path={bed.work}/penguins.csv", "data.target=species", "model=tabular", "trial=true")
+    large = ("data=npz", f"data.path={bed.work}/large.npz", "model=sgd", "workload.cv=4")
     for request in (table, large):
         found = []
         for where in ((*bed.overrides, *experiments.TWO_JOBS), experiments.LOCAL):

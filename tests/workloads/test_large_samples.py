@@ -154,8 +154,8 @@ def test_a_run_removes_what_it_laid_out(tmp_path: Path) -> None:
     spec = RunSpec(Search(cv=2), (X, Y), GaussianNB(), cluster=LocalSpec(workers=1), scratch=str(tmp_path))
     record = hpcml.run(spec)
     assert not (Path(record.path) / "data").exists()
-    assert set(record.metrics["peak_memory"]) == {"worker 0", "head"}
-    assert all(10**7 < peak < 10**10 for peak in record.metrics["peak_memory"].values())
+    assert set(record.peak_memory) == {"worker 0", "head"}
+    assert all(10**7 < peak < 10**10 for peak in record.peak_memory.values())
 
 
 class TestSelections:

@@ -22,11 +22,12 @@ from hpcml.workloads.fit import forest, joblib_calls
 from hpcml.workloads.footprint import footprint
 from hpcml.workloads.inputs import key_texts
 from hpcml.workloads.inputs.checks import check_data, check_values, classifies
+from hpcml.workloads.inputs.hold_out import hold_out, order_of
 from hpcml.workloads.inputs.labels import estimator_name, score_lines
 from hpcml.workloads.inputs.preprocessing import suit
 from hpcml.workloads.inputs.sample_order import find_ordered
 from hpcml.workloads.inputs.scoring import check_scores, resolve_scoring
-from hpcml.workloads.inputs.splits import Split, hold_out, order_of
+from hpcml.workloads.inputs.splits import Split
 from hpcml.workloads.inputs.trials import trial
 from hpcml.workloads.inputs.weights import weight_argument
 from hpcml.workloads.trial.trial import few_trees

@@ -125,35 +125,38 @@ def check_data(data: Dataset, model: Any) -> None:
         rejects.
     """
     _check_kind(data, model)
-    classifier, regressor = classifies(model), regresses(model)
     name = type(_last_step(model)).__name__
-    if data.y is None and (classifier or regressor):
-        raise DataError(
-            f"{data.name}: {name} needs a target, and there is none",
-            _missing_target(data),
-        )
-    if data.y is not None and data.y.dtype.kind == "f" and not np.isfinite(data.y).all():
+    if data.y is None and (classifies(model) or regresses(model)):
+        raise DataError(f"{data.name}: {name} needs a target, and there is none", _missing_target(data))
+    if data.y is not None:
+        _check_target(data, model, name)
+    check_finite(data, model)
+
+
+def _check_target(data: Dataset, model: Any, name: str) -> None:
+    if data.y.dtype.kind == "f" and not np.isfinite(data.y).all():
         raise DataError(f"{data.name}: {int((~np.isfinite(data.y)).sum())} values of the target are infinite")
-    if data.y is not None and classifier:
-        try:
-            classes = np.unique(data.y)
-        except TypeError as error:
-            raise DataError(
-                f"{data.name}: the target mixes types: {error}", "make it all text or all numbers"
-            ) from error
-        if len(classes) < 2:
-            raise DataError(f"{data.name}: only one class in the target: {classes[0]!s}", f"{name} needs two or more")
-        if type_of_target(data.y).startswith("continuous"):
-            raise DataError(
-                f"{data.name}: the target is continuous ({len(classes)} distinct values), {name} is a classifier",
-                "use a regressor, for example model=ridge",
-            )
-    if data.y is not None and regressor and data.y.dtype.kind in "OUS":
+    if classifies(model):
+        _check_classes(data, name)
+    if regresses(model) and data.y.dtype.kind in "OUS":
         raise DataError(
             f"{data.name}: the target holds text such as '{data.y.ravel()[0]}', {name} is a regressor",
             "use a classifier, for example model=svc",
         )
-    check_finite(data, model)
+
+
+def _check_classes(data: Dataset, name: str) -> None:
+    try:
+        classes = np.unique(data.y)
+    except TypeError as error:
+        raise DataError(f"{data.name}: the target mixes types: {error}", "make it all text or all numbers") from error
+    if len(classes) < 2:
+        raise DataError(f"{data.name}: only one class in the target: {classes[0]!s}", f"{name} needs two or more")
+    if type_of_target(data.y).startswith("continuous"):
+        raise DataError(
+            f"{data.name}: the target is continuous ({len(classes)} distinct values), {name} is a classifier",
+            "use a regressor, for example model=ridge",
+        )
 
 
 def _last_step(model: Any) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,30 +38,38 @@ def warn_about(data: Dataset, model: Any) -> None:
     """Warn about columns and samples of a pandas frame that the user should look at."""
     if not hasattr(data.X, "iloc"):
         return
-    some = data.take(slice(0, _MOST))
+    X = data.X.set_axis(data.feature_names, axis=1)  # names as texts
+    some = replace(data, X=X).take(slice(0, _MOST))
     for text in (*_columns(some), *_samples(some, model)):
         warnings.warn(f"{data.name}: {text}", stacklevel=2)
 
 
 def _columns(data: Dataset) -> Iterator[str]:
-    distinct = data.X.nunique()
-    empty = [str(name) for name in distinct.index[distinct == 0]]
-    if empty:
-        yield f"{_named(empty)} empty; {_drop(empty)}"
-    constant = [str(name) for name in distinct.index[distinct == 1] if not data.X[name].hasnans]
-    if constant and data.n_samples > 1:
-        yield f"{_named(constant)} constant; {_drop(constant)}"
-    unique = [name for name in distinct.index[distinct == data.n_samples] if data.n_samples > 1]
-    numbers = [str(name) for name in unique if _counts_up(data.X[name]) or _is_text(data.X[name])]
-    if numbers:
-        yield f"{_named(numbers)} different in every sample, like a row number or name; {_drop(numbers)}"
+    X, n_samples = data.X, data.n_samples
+    distinct = {str(name): int(number) for name, number in X.nunique().items()}
+    yield from _useless([name for name, number in distinct.items() if number == 0], "empty")
+    if n_samples > 1:
+        yield from _useless([name for name in distinct if distinct[name] == 1 and not X[name].hasnans], "constant")
+        unique = [name for name in distinct if distinct[name] == n_samples]
+        names = [name for name in unique if _counts_up(X[name]) or _is_text(X[name])]
+        yield from _useless(names, "different in every sample, like a row number or name")
     if data.groups is None:
-        repeated = [name for name in distinct.index if 1 < distinct[name] <= data.n_samples / 2]
-        for name in (str(name) for name in repeated if _ORIGIN.fullmatch(str(name))):
-            yield (
-                f"column '{printable(name)}' has {distinct[name]} values in {data.n_samples} samples: if samples of "
-                f"one value belong together, keep them in one fold: data.groups={name}"
-            )
+        yield from _origins(
+            {name: number for name, number in distinct.items() if 1 < number <= n_samples / 2}, n_samples
+        )
+
+
+def _useless(names: list[str], what: str) -> Iterator[str]:
+    if names:
+        yield f"{_named(names)} {what}; {_drop(names)}"
+
+
+def _origins(repeated: Mapping[str, int], n_samples: int) -> Iterator[str]:
+    for name in filter(_ORIGIN.fullmatch, repeated):
+        yield (
+            f"column '{printable(name)}' has {repeated[name]} values in {n_samples} samples: if samples of "
+            f"one value belong together, keep them in one fold: data.groups={name}"
+        )
 
 
 def _samples(data: Dataset, model: Any) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""Splits: samples held out for the test score, and folds for cross-validation.
+"""Splits: the samples to train and to test on, and folds for cross-validation.
 
-Both are computed before a run starts, so that errors appear early.
+They are computed before a run starts, so that errors appear early.
 """
 
 from __future__ import annotations
@@ -14,17 +14,14 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import (
     GroupKFold,
-    GroupShuffleSplit,
     PredefinedSplit,
     StratifiedGroupKFold,
     check_cv,
-    train_test_split,
 )
 
-from hpcml.data import Dataset, samples
+from hpcml.data import samples
 from hpcml.data.selection import Selection
-from hpcml.errors import ConfigError, DataError
-from hpcml.workloads.base import Inputs
+from hpcml.errors import DataError
 from hpcml.workloads.inputs.checks import classifies
 from hpcml.workloads.inputs.sample_order import shown
 
@@ -82,113 +79,6 @@ class Split:
     @property
     def n_test(self) -> int:
         return 0 if self.X_test is None else int(self.X_test.shape[0])
-
-
-def hold_out(inputs: Inputs, test_size: float | None, *, stratify: bool, shuffle: bool) -> Split:
-    """Hold out samples for the test score: the same ones for the same seed on any cluster.
-
-    Samples of one group stay together, as they do in the folds.
-
-    Parameters
-    ----------
-    stratify : bool
-        Whether both parts keep the class proportions; classifiers only.
-    shuffle : bool
-        False: the last samples are held out.
-
-    Raises
-    ------
-    DataError
-        If a class has too few samples to be in both parts.
-    """
-    data, seed = inputs.dataset.labelled(), inputs.seed
-    stratify = stratify and data.y is not None and classifies(inputs.model)
-    numbers = np.arange(data.n_samples)
-    if not test_size:
-        X = _select(data, numbers) if data.is_large else data.X
-        return Split(X, data.y, data.groups, weights=data.weights)
-    try:
-        if data.groups is not None and shuffle:
-            splitter = GroupShuffleSplit(n_splits=1, test_size=test_size, random_state=seed)
-            train, test = next(splitter.split(numbers, groups=data.groups))
-        else:
-            train, test = train_test_split(
-                numbers,
-                test_size=test_size,
-                shuffle=shuffle,
-                random_state=seed if shuffle else None,
-                stratify=data.y if stratify and shuffle else None,
-            )
-    except ValueError as error:
-        hints = ["workload.test_size=null holds out none; workload.stratify=false ignores the classes"]
-        if stratify and data.y.dtype.kind == "f":
-            hints.append("if the target is a number to predict, use a regressor, for example model=ridge")
-        raise DataError(
-            f"{data.name}: cannot hold out workload.test_size={test_size} of {data.n_samples} samples: "
-            # scikit-learn lists every class that is too small, possibly hundreds.
-            f"{str(error).partition(' Classes with too few')[0]}",
-            *hints,
-        ) from error
-    y, groups = data.y, data.groups
-    if not shuffle and y is not None and y.ndim == 1 and classifies(inputs.model):
-        _check_classes(data.name, y[train], y[test])
-    if groups is not None and np.intersect1d(groups[train], groups[test]).size:
-        raise DataError(
-            f"{data.name}: the last workload.test_size={test_size} of the samples, which are held out, "
-            f"cut through group {np.intersect1d(groups[train], groups[test])[0]}",
-            "sort the samples by group, change workload.test_size, or shuffle: workload.shuffle=true",
-        )
-    return Split(
-        _select(data, train),
-        None if y is None else y[train],
-        None if groups is None else groups[train],
-        _select(data, test),
-        None if y is None else y[test],
-        data.is_large,
-        None if data.weights is None else data.weights[train],
-    )
-
-
-def _select(data: Dataset, rows: Any) -> Any:
-    """Return a selection of large samples, and a copy of others."""
-    return Selection(data.X, rows) if data.is_large else samples.take(data.X, rows)
-
-
-def _check_classes(name: str, train: Any, test: Any) -> None:
-    """Check that the last samples, held out in order, have classes that the others contain."""
-    held_out, learnt = np.unique(test), np.unique(train)
-    unseen = np.setdiff1d(held_out, learnt)
-    if not unseen.size and len(held_out) > 1:
-        return
-    what = f"have class {unseen[0]!s}, and the others do not" if unseen.size else f"are all of class {held_out[0]!s}"
-    raise DataError(
-        f"{name}: the last {len(test)} samples, which are held out, {what}",
-        "hold out none, workload.test_size=null; or let the splitter shuffle: shuffle: true, random_state: 0",
-    )
-
-
-def order_of(key: str | None, shuffle: bool | None) -> bool:
-    """Return whether to shuffle the samples before holding some out.
-
-    Parameters
-    ----------
-    key : str or None
-        The result of :func:`hpcml.workloads.inputs.sample_order.find_ordered`: with such a splitter
-        the samples keep their order.
-    shuffle : bool or None
-        None: shuffle unless the splitter depends on the order.
-
-    Raises
-    ------
-    ConfigError
-        If the user requests a shuffle that would inflate the scores.
-    """
-    if key is not None and shuffle:
-        raise ConfigError(
-            f"workload.shuffle=true: {key} depends on the order of the samples",
-            "leave it out: then the order is kept, and the last samples are held out",
-        )
-    return key is None if shuffle is None else shuffle
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from hpcml.workloads.search.crossval import Scored
 from hpcml.workloads.search.grid import described, show
 
 # Candidates listed in warnings; the table has all of them.
-_MOST_TOLD = 5
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -99,5 +99,5 @@ def warnings(failures: Sequence[Fit], folds: int) -> list[str]:
         f"candidate {number} ({show(group[0].parameters)}) failed in {len(group)} of {folds} folds: {group[0].cause}"
         for number, group in by_candidate.items()
     ]
-    more = len(lines) - _MOST_TOLD
-    return lines[:_MOST_TOLD] + ([f"{more} more candidates failed: see the table failures"] if more > 0 else [])
+    more = len(lines) - _SHOWN
+    return lines[:_SHOWN] + ([f"{more} more candidates failed: see the table failures"] if more > 0 else [])

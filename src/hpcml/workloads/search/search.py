@@ -23,11 +23,12 @@ from hpcml.workloads.engine.task_pool import TaskPool
 from hpcml.workloads.footprint import footprint
 from hpcml.workloads.inputs import key_texts
 from hpcml.workloads.inputs.checks import check_data, check_parameters, check_values
+from hpcml.workloads.inputs.hold_out import hold_out, order_of
 from hpcml.workloads.inputs.labels import estimator_name
 from hpcml.workloads.inputs.preprocessing import suit
 from hpcml.workloads.inputs.sample_order import find_ordered, is_index_pairs, shown
 from hpcml.workloads.inputs.scoring import check_scores, resolve_scoring
-from hpcml.workloads.inputs.splits import Folds, Split, hold_out, make_folds, order_of
+from hpcml.workloads.inputs.splits import Folds, Split, make_folds
 from hpcml.workloads.inputs.trials import trial
 from hpcml.workloads.inputs.tuples import tuples_in
 from hpcml.workloads.inputs.weights import weight_argument

@@ -195,3 +195,15 @@ def _quiet() -> Any:
     import contextlib
 
     return contextlib.nullcontext()
+
+
+@pytest.mark.parametrize("model", [LogisticRegression(), tabular()])
+def test_categories_that_the_model_does_not_know(cluster: Cluster, penguins: TableFile, model: Any) -> None:
+    data = load(penguins)
+    assert isinstance(data, Dataset)
+    known = data.take(np.asarray(data.X["island"] != "Biscoe"))
+    fitted = compute(cluster, FitEstimator(test_size=None), Inputs(known, model, 0, "auto")).model
+    outcome = compute(cluster, Predict(block_size=100), Inputs(data, fitted, 0))
+    assert outcome.warnings == ["column 'island' has values that the model was not fitted on: 'Biscoe'"]
+    assert outcome.metrics["n_samples"] == 344
+    assert compute(cluster, Predict(), Inputs(known, fitted, 0)).warnings == []

@@ -24,7 +24,7 @@ from hpcml.workloads.inputs.preprocessing import suit
 from hpcml.workloads.inputs.splits import Split
 from hpcml.workloads.inputs.trials import trial
 from hpcml.workloads.inputs.weights import weight_argument
-from hpcml.workloads.predict import predictions
+from hpcml.workloads.predict import categories, predictions
 from hpcml.workloads.predict.fitted import Fitted, check_fitted
 from hpcml.workloads.predict.predictions import METHODS, Done, Request
 from hpcml.workloads.trial.trial import Trial
@@ -190,7 +190,7 @@ class _Found:
         if not done:
             return self.kept
         metrics = self._metrics(done)
-        outcome = replace(self.kept, metrics=metrics)
+        outcome = replace(self.kept, metrics=metrics, warnings=[*self.kept.warnings, *_unknown(done)])
         scored = [part.score for part in done if part.score is not None]
         if self.score is not None and scored:
             try:
@@ -218,6 +218,15 @@ class _Found:
             "bytes_written": sum(part.bytes for part in done),
             "peak_memory": {**{name: peaks[name] for name in sorted(peaks)}, "head": peak_memory.peak()},
         }
+
+
+def _unknown(done: Sequence[Done]) -> list[str]:
+    """Return warnings about categories that the model does not know, in any block."""
+    found: dict[str, frozenset[Any]] = {}
+    for part in done:
+        for name, values in part.unknown.items():
+            found[name] = found.get(name, frozenset()) | values
+    return categories.warnings(found)
 
 
 def _summary(metrics: Mapping[str, Any]) -> dict[str, str]:

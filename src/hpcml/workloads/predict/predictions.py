@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import joblib
@@ -20,6 +20,7 @@ from hpcml.parts import Parts
 from hpcml.workloads.engine import peak_memory
 from hpcml.workloads.inputs.block_scores import Part, Score
 from hpcml.workloads.inputs.weights import weight_argument
+from hpcml.workloads.predict.categories import unknown_categories
 from hpcml.workloads.predict.fitted import Fitted
 from hpcml.workloads.trial.trial import few_trees
 
@@ -69,6 +70,8 @@ class Done:
         The worker that processed it.
     peak : int
         That worker's peak resident memory until then, in bytes.
+    unknown : mapping of str to frozenset
+        Categories that the model does not know, by the name of the column.
     """
 
     rows: int
@@ -76,6 +79,7 @@ class Done:
     score: Part | None
     worker: str
     peak: int
+    unknown: Mapping[str, frozenset[Any]] = field(default_factory=dict)
 
 
 def fit(model: Any, source: Any) -> tuple[Any, tuple[str, ...] | None, list[str]]:
@@ -140,7 +144,8 @@ def _predict(block: Block, model: Any, request: Request) -> Done:
         columns = {"id": data.ids, **columns}
     part = None if request.score is None else _score(request.score, model, replace(data, X=X), predicted)
     written = 0 if request.parts is None else request.parts.write(block.number, columns)
-    return Done(data.n_samples, written, part, f"worker {get_worker().name}", peak_memory.peak())
+    unknown = unknown_categories(model, X)
+    return Done(data.n_samples, written, part, f"worker {get_worker().name}", peak_memory.peak(), unknown)
 
 
 def _score(score: Score, model: Any, data: Dataset, predicted: Any) -> Part | None:

@@ -17,9 +17,9 @@ from hpcml.data.dataset import Dataset
 from hpcml.errors import ConfigError, DataError
 from hpcml.units import count
 
-# Reads one block and returns X, y and the names of the samples; None for absent ones. It is sent to
-# a worker, so it is small and picklable.
-Read = Callable[[], tuple[Any, Any, Any]]
+# Reads one block and returns X and y, or X and None; and, as a third, the names of the samples, if
+# they have any. It is sent to a worker, so it is small and picklable.
+Read = Callable[[], tuple[Any, ...]]
 
 # Default number of rows of a block.
 ROWS = 100_000
@@ -157,12 +157,12 @@ class Block:
         """
         name = f"{self.source}, block {self.number}"
         try:
-            X, y, ids = self.read()
+            X, y, *ids = self.read()
         except DataError:
             raise
         except Exception as error:
             raise DataError(f"{name}: cannot be read: {type(error).__name__}: {error}") from error
-        data = Dataset(X=X, y=y, ids=ids, feature_names=self.feature_names, name=name)
+        data = Dataset(X=X, y=y, ids=ids[0] if ids else None, feature_names=self.feature_names, name=name)
         if self.n_features is not None and data.X.shape[1] != self.n_features:
             raise DataError(f"{name}: has {data.X.shape[1]} features, the others have {self.n_features}")
         return data
@@ -269,6 +269,6 @@ def of_arrays(X: Any, y: Any, name: str) -> Blocks:
 class _Lazy:
     parts: tuple[Any, ...]
 
-    def __call__(self) -> tuple[Any, Any, Any]:
+    def __call__(self) -> tuple[Any, Any]:
         X, *y = dask.compute(*self.parts, scheduler="sync")
-        return X, y[0] if y else None, None
+        return X, y[0] if y else None

@@ -61,5 +61,5 @@ class _Repeat:
     y: Any
     times: int
 
-    def __call__(self) -> tuple[Any, Any, Any]:
-        return np.tile(self.X, (self.times, 1)), None if self.y is None else np.tile(self.y, self.times), None
+    def __call__(self) -> tuple[Any, Any]:
+        return np.tile(self.X, (self.times, 1)), None if self.y is None else np.tile(self.y, self.times)

@@ -176,6 +176,11 @@ def from_run(run: str, scratch: str | None = None) -> Any:
     except ConfigError:
         raise
     except Exception as error:
+        if "module '__main__' has no attribute" in str(error):
+            raise ConfigError(
+                f"{path}: the model uses a class of the script that fitted it: {error}",
+                "define the class in a file of its own, import it in the script, and fit the model again",
+            ) from error
         raise ConfigError(
             f"{path}: cannot load a model: {type(error).__name__}: {error}",
             "check that the file is complete, and written with these versions of scikit-learn and the model's package",

@@ -63,6 +63,7 @@ def check(spec: RunSpec, request: Request | None = None, *, trial: bool = False,
         )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
+        results.warn_of_script(spec.model, spec.model_format)
         found = _on_a_sample(spec, caught) if sample else None
         inputs, prepared = found or _on_all(spec, caught)
     if prepared.footprint is not None:

@@ -6,6 +6,7 @@ import json
 import logging
 import pickle
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,20 @@ def _is_surely_safe(value: Any) -> bool:
         return value.dtype.kind in "biuf"
     own = type(value).__module__.partition(".")[0] == "sklearn" and hasattr(value, "get_params")
     return own and _is_surely_safe(value.get_params(deep=False))
+
+
+def warn_of_script(model: Any, model_format: str) -> None:
+    """Warn of classes that are defined in the script itself, which no other program can load."""
+    if model_format == "none" or not hasattr(model, "get_params"):
+        return
+    parts = (model, *model.get_params(deep=True).values())
+    names = dict.fromkeys(type(part).__qualname__ for part in parts if type(part).__module__ == "__main__")
+    if names:
+        warnings.warn(
+            f"model: {', '.join(names)} is defined in the script itself, so another program cannot load the saved "
+            "model; define it in a file of its own, and import it",
+            stacklevel=2,
+        )
 
 
 def save(outcome: Outcome, paths: RunPaths, model_format: str) -> tuple[str | None, list[str]]:

@@ -62,6 +62,21 @@ def test_a_mapping_sets_parameters_of_a_class() -> None:
     assert build("model=scaled_svc", "model.svc={C: 3}").model["svc"].C == 3
 
 
+@pytest.mark.parametrize("chosen", [(), ("model=custom",), ("experiment=digits_svc", "workload.grid=null")])
+def test_a_mapping_with_a_class_replaces_an_option(chosen: tuple[str, ...]) -> None:
+    steps = "[{_target_: sklearn.preprocessing.StandardScaler}, {_target_: sklearn.svm.NuSVC, nu: 0.2}]"
+    model = build(*chosen, f"model={{_target_: sklearn.pipeline.make_pipeline, _args_: {steps}}}").model
+    assert isinstance(model, Pipeline)
+    assert isinstance(model[-1], NuSVC)
+    assert model[-1].nu == 0.2
+
+
+def test_a_sweep_of_hydra_in_a_grid() -> None:
+    with pytest.raises(ConfigError, match=r"workload.grid: range\(...\) is for several runs in Hydra") as error:
+        build("workload.grid={C:range(1,5)}")
+    assert error.value.hints == ("write the values as a list: [1, 2, 3, 4]",)
+
+
 def test_null_and_text_come_through_a_grid() -> None:
     spec = build("model=random_forest", "workload.grid={max_depth: [3, null], criterion: [gini, 'log_loss']}")
     assert spec.workload.grid == {"max_depth": [3, None], "criterion": ["gini", "log_loss"]}

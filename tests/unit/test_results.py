@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from sklearn.utils.discovery import all_estimators
 
 from hpcml import Outcome, results, runs
 from hpcml.errors import ConfigError, ResultsError
+from hpcml.models import from_run
 from hpcml.results import check_model_format, save, to_table
 from hpcml.runs import RunPaths
 
@@ -132,6 +135,24 @@ def test_a_model_made_unsafe_by_fitting_is_pickled(paths: RunPaths, monkeypatch:
     assert how == f"joblib.load('{paths.model('joblib')}')"
     assert "saved as a pickle" in warnings[0]
     assert not paths.model("skops").exists()
+
+
+def test_classes_of_a_script(tmp_path: Path) -> None:
+    """No other program can load a model of them: said before a run, and named when it is loaded."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, skops.io\n"
+        "from sklearn.svm import SVC\n"
+        "from hpcml.results import warn_of_script\n"
+        "class Mine(SVC): pass\n"
+        "warn_of_script(Mine(), 'none')\n"
+        "warn_of_script(Mine(), 'skops')\n"
+        "skops.io.dump(Mine(), sys.argv[1])\n"
+    )
+    done = subprocess.run([sys.executable, script, tmp_path / "m.skops"], capture_output=True, text=True, check=True)
+    assert done.stderr.count("UserWarning: model: Mine is defined in the script itself") == 1
+    with pytest.raises(ConfigError, match="the model uses a class of the script that fitted it"):
+        from_run(str(tmp_path / "m.skops"))
 
 
 def test_results_are_rescued(paths: RunPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from hpcml.config.composed import Composed
 from hpcml.config.directories import reject_hidden, with_directories
 from hpcml.config.flags import parse_flags
-from hpcml.config.presets import drop_leaks, literal, replacing_lists, replacing_merged
+from hpcml.config.presets import check_sweeps, drop_leaks, literal, replacing_lists, replacing_merged, replacing_options
 from hpcml.config.translation import CLOSED_GROUPS, OPEN_GROUPS, check_complete, translate
 from hpcml.errors import ConfigError, HpcmlError, nearest
 from hpcml.runs import scratch_root
@@ -49,6 +49,8 @@ def compose(prog: str, args: Sequence[str]) -> Composed | None:
     _refuse_options_of_schedulers(args)
     flags = parse_flags(prog, args)
     flags.overrides = [_addition(literal(text)) for text in flags.overrides]
+    check_sweeps(flags.overrides)
+    flags.overrides = replacing_options(flags.overrides, OPEN_GROUPS)
     if _is_shown_by_hydra(flags):
         _show_by_hydra(prog, args, flags)
         return None

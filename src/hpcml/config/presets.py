@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, ConfigTypeError
 
+from hpcml.errors import ConfigError
 from hpcml.upstream import hydra as upstream
 
 Path = tuple[str, ...]
@@ -113,6 +114,45 @@ def replacing_merged(config: DictConfig, overrides: Sequence[str], groups: Seque
             if isinstance(node, DictConfig) and "_target_" not in node and {str(name) for name in node} != given:
                 merged.add(key)
     return _replace(overrides, merged) if merged else []
+
+
+def replacing_options(overrides: Sequence[str], groups: Sequence[str]) -> list[str]:
+    """Rewrite overrides so that a mapping with a class replaces the option of a group.
+
+    Hydra would merge ``model={_target_: mine.Model, ...}`` into the parameters of the option.
+    """
+    keys = [text.partition("=")[0] for text in overrides]
+    rewritten = []
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key not in groups or not value.startswith("{") or "_target_" not in value:
+            rewritten.append(text)
+        elif keys.count(key) > 1:  # An option is chosen too, such as custom, which has no parameters.
+            rewritten.append(f"++{text}")
+        else:
+            rewritten += [f"~{key}", f"+{text}"]
+    return rewritten
+
+
+# Functions of Hydra's grammar for several runs, in a list or a mapping.
+_SWEEPS = re.compile(r"[\[{:,]\s*(range|interval|choice|glob)\(")
+
+
+def check_sweeps(overrides: Sequence[str]) -> None:
+    """Reject Hydra's sweeps in the values of a grid, where a list is meant.
+
+    Raises
+    ------
+    ConfigError
+    """
+    for text in overrides:
+        key, _, value = text.partition("=")
+        found = _SWEEPS.search(value) if value[:1] in ("{", "[") else None
+        if found is not None:
+            raise ConfigError(
+                f"{key}: {found[1]}(...) is for several runs in Hydra, and hpcml starts one",
+                "write the values as a list: [1, 2, 3, 4]",
+            )
 
 
 def _replace(overrides: Sequence[str], keys: Collection[str]) -> list[str]:

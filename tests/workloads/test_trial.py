@@ -124,7 +124,19 @@ def test_a_fit_beyond_a_limit_is_not_judged(
     assert "nobody" not in "".join(capfd.readouterr())
 
 
-def test_a_fit(tmp_path: Path) -> None:
+def test_a_process_that_does_not_start_shows_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: Any) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(child, "start_process", fails)
+    with caplog.at_level(logging.INFO):
+        check(spec(Odd("die")), trial=True)
+    assert "its process did not start" in caplog.text
+
+
+def test_a_fit() -> None:
     fit = hpcml.FitEstimator(parallel="none")
     assert "its process died" in rejected(Odd("die"), None, fit)
     check(spec(Odd(), None, fit), trial=True)

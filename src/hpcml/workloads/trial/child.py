@@ -23,7 +23,7 @@ _loaded: Any = None
 
 
 class Stopped(Exception):  # noqa: N818  # not an error of the model
-    """Raised if a fit exceeds a limit."""
+    """Raised if a fit exceeds a limit, or no process can be started."""
 
 
 class Child:
@@ -63,9 +63,7 @@ class Child:
             If it takes too long or too much memory.
         """
         try:
-            if self._process is None:
-                self._process = start_process(_limit, {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
-                self._process.submit(_load, self._payload).result()
+            self._start()
             found: str | None = self._process.submit(_fit, cloudpickle.dumps(candidate)).result(timeout=_LONGEST_S)
         except TimeoutError:
             raise Stopped(f"a fit took more than {_LONGEST_S} seconds") from None
@@ -75,6 +73,16 @@ class Child:
             self._stop()
             return "its process died"
         return found
+
+    def _start(self) -> None:
+        if self._process is not None:
+            return
+        try:
+            self._process = start_process(_limit, {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+            self._process.submit(_load, self._payload).result(timeout=_LONGEST_S)
+        except (OSError, BrokenExecutor) as error:  # for example without shared memory in /dev/shm
+            self._stop()
+            raise Stopped(f"its process did not start: {error}") from error
 
     def _stop(self) -> None:
         if self._process is not None:

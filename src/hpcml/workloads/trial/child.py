@@ -15,8 +15,8 @@ from hpcml.errors import ConfigError, printable
 from hpcml.units import format_size
 from hpcml.upstream.joblib import start_process
 
-# Limits of the process and of one fit.
-_MEMORY, _LONGEST_S = 4 * 1024**3, 60
+# Limits of the process, of its start with all imports, and of one fit.
+_MEMORY, _START_S, _LONGEST_S = 4 * 1024**3, 60, 60
 
 # The fit and its samples, in the child.
 _loaded: Any = None
@@ -79,10 +79,10 @@ class Child:
             return
         try:
             self._process = start_process(_limit, {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
-            self._process.submit(_load, self._payload).result(timeout=_LONGEST_S)
+            self._process.submit(_load, self._payload).result(timeout=_START_S)
         except (OSError, BrokenExecutor) as error:  # for example without shared memory in /dev/shm
             self._stop()
-            raise Stopped(f"its process did not start: {error}") from error
+            raise Stopped(f"its process did not start: {printable(repr(error))}") from error
 
     def _stop(self) -> None:
         if self._process is not None:

@@ -120,7 +120,7 @@ class Booster(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         """
         booster, target = clone(self.estimator), np.asarray(y)
         rows, others = self._split(target)
-        if is_classifier(booster):
+        if is_classifier(booster) and target.ndim == 1:
             self.classes_, target = np.unique(target, return_inverse=True)
         keywords: dict[str, Any] = {}
         if sample_weight is not None:
@@ -135,14 +135,21 @@ class Booster(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         rows = np.arange(len(y))
         if early_stopping(self.estimator) is None:
             return rows, rows[:0]
-        seed = self.estimator.get_params().get("random_state")
-        classes = y if is_classifier(self.estimator) and np.unique(y, return_counts=True)[1].min() > 1 else None
-        return tuple(train_test_split(rows, test_size=self.eval_size, random_state=seed or 0, stratify=classes))
+        seed = self.estimator.get_params().get("random_state") or 0
+        if not is_classifier(self.estimator) or y.ndim > 1:
+            return tuple(train_test_split(rows, test_size=self.eval_size, random_state=seed))
+        _, numbers, counts = np.unique(y, return_inverse=True, return_counts=True)
+        single = counts[numbers] == 1  # All classes have to be fitted.
+        evaluated = min(1.0, max(self.eval_size, len(counts) / max(1, int((~single).sum()))))
+        fitted, others = train_test_split(
+            rows[~single], test_size=evaluated, random_state=seed, stratify=numbers[~single]
+        )
+        return np.sort(np.concatenate([fitted, rows[single]])), others
 
     def predict(self, X: Any) -> Any:
         """Predict the target, of shape (n_samples,)."""
         found = self.estimator_.predict(X)
-        return self.classes_[np.ravel(found).astype(int)] if is_classifier(self.estimator) else found
+        return self.classes_[np.ravel(found).astype(int)] if hasattr(self, "classes_") else found
 
     @_has("predict_proba")  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Any:

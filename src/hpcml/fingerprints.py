@@ -49,7 +49,7 @@ def fingerprints(paths: Iterable[str]) -> list[Fingerprint]:
     """
     found: list[Fingerprint] = []
     left = _HASHED
-    for path in _files(paths):
+    for path in dict.fromkeys(_files(paths)):
         if len(found) == _LISTED:
             break
         stat = path.stat()
@@ -67,8 +67,8 @@ def _files(paths: Iterable[str]) -> Iterator[Path]:
         elif path.is_dir():
             yield from (entry for entry in sorted(path.rglob("*")) if entry.is_file())
         elif glob.has_magic(text):
-            matching = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
-            yield from (entry for entry in sorted(matching) if entry.is_file())
+            matching = map(Path, sorted(glob.glob(text, recursive=True)))  # noqa: PTH207  # as tables are read
+            yield from (entry for entry in matching if entry.is_file())
 
 
 def _sha256(path: Path) -> str | None:

@@ -208,7 +208,10 @@ def _note_head(current: _Run, request: Request) -> None:
 
 def _execute(spec: RunSpec, request: Request | None, checked: Checked, current: _Run, console: Console) -> None:
     data = checked.inputs.data
-    record.note_files(current.paths, data_paths(spec.data))
+    try:
+        record.note_files(current.paths, data_paths(spec.data))
+    except OSError as error:
+        log.warning("the manifest lacks the data's files: %s", error)
     current.units.total, current.warnings = checked.prepared.n_units, checked.warnings
     current.notes = checked.prepared.notes
     current.units.parts = lambda name: Parts(current.paths.parts(name))

@@ -68,9 +68,10 @@ def check(spec: RunSpec, request: Request | None = None, *, trial: bool = False,
         inputs, prepared = found or _on_all(spec, caught)
     if prepared.footprint is not None:
         _check_room(spec, request, prepared.footprint)
+    warned = _texts(caught)
     if trial and spec.trial and prepared.trial is not None:
-        trials.check(prepared.trial)
-    return Checked(inputs, prepared, _texts(caught))
+        warned += trials.check(prepared.trial)
+    return Checked(inputs, prepared, warned)
 
 
 def _on_a_sample(spec: RunSpec, caught: list[warnings.WarningMessage]) -> tuple[Inputs, Prepared] | None:

@@ -132,7 +132,7 @@ class TestSummaries:
         importlib.import_module("own_module_of_mine")
         paths = runs.create(tmp_path / "runs")
         write_manifest(paths, 5.0, Origin(), None)
-        sources = ["table.csv", "parts", "x*.txt", "table.csv", "missing"]
+        sources = ["table.csv", "parts", "x*.txt", "**.csv", "missing"]
         note_files(paths, [str(tmp_path / name) for name in sources])
         found = json.loads(paths.manifest.read_text())
         listed = [Path(entry["path"]).relative_to(tmp_path).as_posix() for entry in found["data"]]

@@ -107,6 +107,7 @@ class TestWeights:
             ([1.0, np.nan, np.inf], "2 weights of 3 negative"),
             ([0, 0, 0], "all weights are 0"),
             (["a", "b", "c"], "the weights are not numbers"),
+            ([[1.0], [1.0], [1.0]], r"the weights have shape \(3, 1\)"),
         ],
     )
     def test_wrong_ones(self, weights: Any, text: str) -> None:

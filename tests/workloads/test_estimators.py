@@ -158,6 +158,19 @@ class TestBoosters:
         assert wrapped.predict_proba(X).shape == (150, 3)
         assert cross_val_score(wrapped, X, NAMES, cv=2).min() > 0.8
 
+    @pytest.mark.parametrize("at", [3, 50, 120])
+    def test_a_class_of_one_sample_is_fitted(self, at: int) -> None:
+        y = NAMES.copy()
+        y[at] = "alone"
+        fitted = wrap(XGBClassifier(n_estimators=20, early_stopping_rounds=2), y).fit(X, y)
+        assert fitted.predict_proba(X).shape == (150, 4)
+        assert fitted.score(X, y) > 0.9
+
+    def test_several_labels(self) -> None:
+        y = np.column_stack([NUMBERS == 0, NUMBERS == 1]).astype(int)
+        fitted = wrap(XGBClassifier(n_estimators=20, early_stopping_rounds=2), y).fit(X, y)
+        assert fitted.predict(X).shape == (150, 2)
+
     def test_its_parameters_keep_their_names(self) -> None:
         wrapped = Booster(XGBRegressor(early_stopping_rounds=3), eval_size=0.2)
         changed = clone(wrapped).set_params(max_depth=3, eval_size=0.3)

@@ -133,11 +133,37 @@ def test_workers_with_other_file_systems_get_the_samples(cluster: Cluster, tmp_p
     assert outcome.metrics["best_score"] == pytest.approx(serial.best_score_, abs=1e-12)
 
 
-def test_a_precomputed_kernel(cluster: Cluster, tmp_path: Path) -> None:
-    kernel = X @ X.T
-    outcome = run(cluster, Search(test_size=None), (kernel, Y), SVC(kernel="precomputed"), tmp_path / "laid")
-    serial = GridSearchCV(SVC(kernel="precomputed"), {}, cv=3).fit(kernel, Y)
+@pytest.mark.parametrize("test_size", [None, 0.25])
+def test_a_precomputed_kernel(cluster: Cluster, tmp_path: Path, test_size: float | None) -> None:
+    kernel, rows = X @ X.T, np.arange(len(Y))
+    outcome = run(cluster, Search(test_size=test_size), (kernel, Y), SVC(kernel="precomputed"), tmp_path / "laid")
+    train, test = (rows, rows) if test_size is None else train_test_split(rows, random_state=0, stratify=Y)
+    serial = GridSearchCV(SVC(kernel="precomputed"), {}, cv=3).fit(kernel[np.ix_(train, train)], Y[train])
     assert outcome.metrics["best_score"] == pytest.approx(serial.best_score_, abs=1e-12)
+    if test_size is not None:
+        expected = serial.score(kernel[np.ix_(test, train)], Y[test])
+        assert outcome.metrics["test_scores"]["score"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_an_array_that_the_user_has_changed_in_memory(cluster: Cluster, tmp_path: Path) -> None:
+    """A memory map may be copy-on-write: its file lacks the changes."""
+    leaking = np.column_stack([Y.astype(float), X])
+    np.save(tmp_path / "leaking.npy", leaking)
+    changed = np.load(tmp_path / "leaking.npy", mmap_mode="c")
+    changed[:, 0] = 0
+    outcome = run(cluster, Search(), (changed, Y), GaussianNB(), tmp_path / "laid")
+    assert not changed[:, 0].any()
+    expected = run(cluster, Search(), (np.array(changed), Y), GaussianNB(), tmp_path / "other")
+    assert outcome.metrics["best_score"] == expected.metrics["best_score"] < 0.95
+
+
+@pytest.mark.parametrize(
+    "column", [pd.arrays.SparseArray(np.zeros(50)), pd.cut(np.arange(50.0), 3), pd.Series([object()] * 50)]
+)
+def test_columns_that_no_arrow_file_keeps_are_sent(tmp_path: Path, column: Any) -> None:
+    table = pd.DataFrame({"a": np.arange(50.0), "odd": column})
+    assert Selection(table, np.arange(10)).laid_out(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("parallel", ["trees", "none", "joblib"])

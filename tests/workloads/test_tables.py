@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +33,7 @@ from hpcml.models import set_seed, tabular
 from hpcml.runs import RunPaths
 from hpcml.workloads.base import Inputs, Outcome, Units
 from hpcml.workloads.fit import FitEstimator
+from hpcml.workloads.inputs.data_warnings import warn_about
 from hpcml.workloads.predict import Predict
 from hpcml.workloads.search import Search
 
@@ -207,3 +209,43 @@ def test_categories_that_the_model_does_not_know(cluster: Cluster, penguins: Tab
     assert outcome.warnings == ["column 'island' has values that the model was not fitted on: 'Biscoe'"]
     assert outcome.metrics["n_samples"] == 344
     assert compute(cluster, Predict(), Inputs(known, fitted, 0)).warnings == []
+
+
+def test_columns_whose_names_are_numbers(cluster: Cluster) -> None:
+    """As pandas names them without a header."""
+    X = pd.DataFrame({0: np.arange(60.0), 1: ["red", "blue", "green"] * 20, 2: np.arange(60) % 7})
+    data = Dataset(X=X, y=np.arange(60) % 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = compute(cluster, FitEstimator(test_size=None), Inputs(data, LogisticRegression(), 0, "auto")).model
+    assert compute(cluster, Predict(), Inputs(data, model, 0)).warnings == []
+
+
+def test_categories_that_are_numbers_are_known(cluster: Cluster) -> None:
+    X = pd.DataFrame({"a": pd.Categorical([1, 2, 3] * 20), "b": ["x", "?", "N/A"] * 20, "c": np.arange(60.0) % 50})
+    data = Dataset(X=X, y=np.arange(60) % 2)
+    model = compute(cluster, FitEstimator(test_size=None), Inputs(data, LogisticRegression(), 0, "auto")).model
+    assert compute(cluster, Predict(), Inputs(data, model, 0)).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("X", "y"),
+    [
+        (pd.DataFrame({"a": [[1], [2]] * 10, "b": range(20)}), np.arange(20) % 2),
+        (pd.DataFrame(np.arange(40.0).reshape(20, 2), columns=["a", "a"]), np.arange(20) % 2),
+        (pd.DataFrame({"a": range(20), "b": [np.nan] * 20}), np.arange(20) + 0.5),
+    ],
+)
+def test_warnings_never_end_a_run(X: Any, y: Any) -> None:
+    data = Dataset(X=X, y=y)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_about(data, LogisticRegression() if y.dtype.kind == "i" else Ridge())
+    assert all(str(warning.message).startswith("data: ") for warning in caught)
+
+
+def test_numbers_without_relation_are_no_copy_of_the_target() -> None:
+    rng = np.random.default_rng(0)
+    warn_about(Dataset(X=pd.DataFrame({"a": rng.normal(size=400)}), y=rng.permutation(400) * 1000), Ridge())
+    with pytest.warns(UserWarning, match="column 'a' is a copy or an encoding of the target"):
+        warn_about(Dataset(X=pd.DataFrame({"a": np.arange(400) / 7}), y=np.arange(400)), Ridge())

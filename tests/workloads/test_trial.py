@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
-from scipy.stats import randint
+from scipy.stats import loguniform, randint
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.svm import SVC
+from sklearn.svm import SVC, LinearSVC
 
 import hpcml
 from hpcml.errors import ConfigError
@@ -154,3 +158,56 @@ def test_the_sample_has_every_class() -> None:
     assert len(Trial(print, X[:50], y[:50]).sample(200)[0]) == 50
     square = Trial(print, X @ X.T, y, pairwise=True).sample(10)[0]
     assert square.shape == (10, 10)
+
+
+class Allocating(Odd):
+    """Fails as a library of C++ does, beyond the limit on memory."""
+
+    def fit(self, X: Any, y: Any) -> Allocating:
+        raise RuntimeError("bad allocation")
+
+
+def test_other_ways_to_exceed_the_memory_are_not_judged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        assert check(spec(Allocating()), trial=True).warnings == []
+    assert "a fit needs more than 4GB" in caplog.text
+
+
+def test_a_drawn_value_is_not_judged_by_one_combination() -> None:
+    """scikit-learn, too, gives such a candidate no score and goes on."""
+    space = {
+        "C": loguniform(0.1, 10),
+        "penalty": ["l1", "l2"],
+        "loss": ["hinge", "squared_hinge"],
+        "dual": [True, False],
+    }
+    search = hpcml.Search(method="random", n_iter=8, grid=space)
+    check(spec(LinearSVC(max_iter=50), workload=search), trial=True)
+
+
+def test_errors_that_speak_of_samples_are_warnings() -> None:
+    """The rarest class has 2 of the 200, and of the 2000 samples, and all that calibration needs."""
+    y = np.zeros(20_000, dtype=int)
+    y[::500] = 1
+    X = np.random.default_rng(0).normal(size=(len(y), 3))
+    warnings = check(spec(CalibratedClassifierCV(LogisticRegression(), cv=5), (X, y)), trial=True).warnings
+    (text,) = [text for text in warnings if "few samples" in text]
+    assert text.startswith("the model cannot be fitted on a few samples: ValueError: Requesting 5-fold")
+
+
+def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(
+        "import os, sys\n"
+        "from hpcml.workloads.trial.child import Child\n"
+        "with Child(print, None, None) as child:\n"
+        "    child.fit({})\n"
+        "    print(list(child._process._processes)[0], flush=True)\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True, check=False)
+    pid = int(done.stdout)
+    deadline = time.monotonic() + 60
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

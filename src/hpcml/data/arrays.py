@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hpcml.data import selection
 from hpcml.data.dataset import Dataset
 from hpcml.data.files import check_room
 from hpcml.errors import DataError, nearest
@@ -59,7 +60,9 @@ def _wanted(names: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _stored(path: Path, member: str) -> Any:
-    """Map an array of an archive that is not compressed; None if that cannot be done.
+    """Map a large array of an archive that is not compressed; None if that cannot be done.
+
+    Smaller ones are read, which checks their checksum too.
 
     An archive is a ZIP file of .npy files, each behind a local header of 30 bytes, which ends with
     the lengths of the name and of an extra field that follow (PKWARE, APPNOTE 4.3.7).
@@ -69,7 +72,7 @@ def _stored(path: Path, member: str) -> Any:
             entry = archive.getinfo(f"{member}.npy")
         except KeyError:
             return None
-        if entry.compress_type != zipfile.ZIP_STORED:
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size < selection.LARGE:
             return None
         file.seek(entry.header_offset + 26)
         lengths = np.frombuffer(file.read(4), "<u2")
@@ -90,6 +93,8 @@ def _read(path: str, members: Mapping[str, str] | None = None) -> Any:
             return np.lib.format.open_memmap(place, mode="r")
         with place.open("rb") as file:
             content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                raise DataError(f"{path}: is a single array", "use data=npy")
             return {key: _member(content, place, path, name) for key, name in members.items()}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or error

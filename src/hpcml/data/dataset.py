@@ -59,7 +59,7 @@ class Dataset:
     def __post_init__(self) -> None:
         X = _samples(self.X, self.name)
         object.__setattr__(self, "X", X)
-        object.__setattr__(self, "in_file", self.in_file or isinstance(X, np.memmap))
+        object.__setattr__(self, "in_file", self.in_file or selection.is_in_file(X))
         if samples.is_frame(X):
             object.__setattr__(self, "feature_names", samples.names(X))
         for key in ("y", "groups", "weights", "ids"):
@@ -181,6 +181,8 @@ class Dataset:
 
 def _checked_weights(weights: Any, name: str) -> Any:
     """Return weights as floating-point numbers."""
+    if weights.ndim > 1:
+        raise DataError(f"{name}: the weights have shape {weights.shape}", "give one number for each sample")
     try:
         numbers = weights.astype(np.float64)
     except (TypeError, ValueError) as error:

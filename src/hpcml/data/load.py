@@ -76,7 +76,8 @@ def _is_path(text: str | os.PathLike[str], key: str) -> bool:
     if "/" in str(text) or (key == "path" and glob.has_magic(str(text))):
         return True
     path = Path(text)
-    return path.name != "" and path.exists()  # A decimal point is also a directory, but has no name.
+    # A column may be called like a directory, and a decimal point is one.
+    return path.is_file() or (key == "path" and path.name != "" and path.exists())
 
 
 def _name(source: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from hpcml.data.selection import Selection, forget, gather
+from hpcml.data.selection import Selection, forget, gather, is_in_file
 from hpcml.errors import DataError, printable
 
 # The most columns that a message names.
@@ -47,7 +47,7 @@ def take(X: Any, rows: Any) -> Any:
     ----------
     rows : slice, ndarray of int, or ndarray of bool
     """
-    if isinstance(X, np.memmap) and not isinstance(rows, slice) and rows.dtype.kind in "iu":
+    if is_in_file(X) and not isinstance(rows, slice) and rows.dtype.kind in "iu":
         return gather(X, rows)
     if isinstance(X, Selection) or not is_frame(X):
         return X[rows]
@@ -121,9 +121,10 @@ def kinds(X: Any) -> dict[str, str]:
     Text of few distinct values is categorical; the limit is that of skrub's TableVectorizer.
     """
     found = dict.fromkeys(names(X) or (), "numeric")
+    columns = dict(zip(found, X.columns, strict=True))  # Names of columns need not be texts.
     for name, dtype in not_numeric(X).items():
         kind = _kind(dtype)
-        if kind == "text" and len(set(X[name])) <= _FEW:
+        if kind == "text" and len(set(X[columns[name]])) <= _FEW:
             kind = "categorical"
         found[name] = kind
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import mmap
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,12 +64,14 @@ def _mapped(place: ArrayInFile) -> Any:
     return np.memmap(place.path, np.dtype(place.dtype), "r", place.offset, place.shape, order)
 
 
-@functools.lru_cache(maxsize=2)
-def _read(place: FrameInFile) -> Any:
+def _open_frame(place: FrameInFile) -> Any:
     import pyarrow as pa
 
     with pa.memory_map(place.path) as file:
         return pa.ipc.open_file(file).read_all().to_pandas(split_blocks=True)
+
+
+_read = functools.lru_cache(maxsize=2)(_open_frame)
 
 
 class Selection:
@@ -134,8 +137,8 @@ def gather(source: Any, rows: Any) -> Any:
     """
     if hasattr(source, "iloc"):
         return source.iloc[rows]
-    if not isinstance(source, np.memmap) or not source.flags.c_contiguous:
-        return source[rows]
+    if not is_in_file(source) or not source.flags.c_contiguous:
+        return np.asarray(source)[rows]
     # From front to back and chunk by chunk, so that few pages are mapped at a time.
     found = np.empty((len(rows), *source.shape[1:]), source.dtype)
     places = np.argsort(rows, kind="stable")
@@ -148,19 +151,25 @@ def gather(source: Any, rows: Any) -> Any:
 
 
 def forget(array: Any) -> None:
-    """Unmap the pages of a mapped array; they stay in the page cache, where they can be mapped again."""
+    """Unmap the pages of an array that is mapped read-only; they stay in the page cache."""
     owner = array
-    while isinstance(owner, np.ndarray):
+    while isinstance(owner, np.ndarray) and not isinstance(owner.base, mmap.mmap):
         owner = owner.base
-    if isinstance(owner, mmap.mmap):
-        owner.madvise(mmap.MADV_DONTNEED)
+    if is_in_file(owner):
+        owner.base.madvise(mmap.MADV_DONTNEED)
+
+
+def is_in_file(array: Any) -> bool:
+    """Return whether an array is that of a file, mapped read-only: others may have changes of the user."""
+    mapped = isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)
+    return mapped and array.mode == "r" and array.filename is not None
 
 
 def _place(source: Any) -> ArrayInFile | FrameInFile | None:
     """Return the place of a source that is mapped, or None."""
     if isinstance(source, (ArrayInFile, FrameInFile)):
         return source
-    if not isinstance(source, np.memmap) or not isinstance(source.base, mmap.mmap) or source.filename is None:
+    if not is_in_file(source):
         return None
     order = "C" if source.flags.c_contiguous else "F"
     return ArrayInFile(str(Path(source.filename).absolute()), source.offset, source.dtype.str, source.shape, order)
@@ -177,16 +186,24 @@ def _write(source: Any, directory: Path) -> ArrayInFile | FrameInFile | None:
 
 
 def _write_frame(frame: Any, path: Path) -> FrameInFile | None:
+    """Write a frame unless it is there already; return None if an Arrow file does not keep its types."""
     import pyarrow as pa
 
+    place = FrameInFile(str(path.absolute()), frame.shape)
+    if path.exists():
+        return place
     if any(dtype.kind == "O" and isinstance(dtype, np.dtype) for dtype in frame.dtypes):
         return None
     try:
-        table = pa.Table.from_pandas(frame)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            table = pa.Table.from_pandas(frame)
+            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+                writer.write_table(table)
+            kept = bool(_open_frame(place).dtypes.equals(frame.dtypes))
+    except (TypeError, ValueError, NotImplementedError, pa.ArrowException):
+        kept = False
+    if not kept:
+        path.unlink(missing_ok=True)
         return None
-    if not path.exists():
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
-    place = FrameInFile(str(path.absolute()), frame.shape)
-    return place if place.open().dtypes.equals(frame.dtypes) else None
+    return place

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import joblib
 import numpy as np
 from sklearn.base import clone
 from sklearn.metrics import check_scoring
@@ -103,14 +104,16 @@ class FitEstimator:
             n_units = joblib_calls.expected(model, len(np.unique(data.y)) if classifies(model) else 0)
             description = f"one fit of {name}, its joblib calls on the workers"
             run = functools.partial(self._run, split, inputs, [])
+            size = replace(size, in_head=size.data) if data.is_large else size  # The head fits.
             return Prepared(n_units, description, run, size, inputs.notes, tried)
         if way == "none":
             description = f"one fit of {name}, on one worker"
-            return Prepared(1, description, functools.partial(self._run, split, inputs, []), size, inputs.notes, tried)
+            run = functools.partial(self._run, split, inputs, [])
+            return Prepared(1 + split.is_large, description, run, size, inputs.notes, tried)
         forest.check(model)
         chunks = forest.chunks(model.n_estimators, self.chunk, (data.n_all, data.X.shape[1]))
         n_units = len(chunks) + bool(model.oob_score)
-        n_units += _is_large(model, split.n_test * data.n_all // data.n_samples)
+        n_units += split.is_large or _is_large(model, split.n_test * data.n_all // data.n_samples)
         description = f"one fit of {name}, its {model.n_estimators} trees in chunks of {chunks[0][1]}"
         run = functools.partial(self._run, split, inputs, chunks)
         return Prepared(n_units, description, run, size, inputs.notes, tried)
@@ -147,9 +150,10 @@ class FitEstimator:
         """Fit and score the model on a few samples."""
         model = clone(model).set_params(**parameters)
         model.set_params(**few_trees(model.get_params(deep=True)))
-        _fit(model, X, y, {})
-        if self.test_size:
-            _score(self._scorers(model), model, X, y)
+        with joblib.parallel_config(backend="sequential"):  # One core suffices for a few samples.
+            _fit(model, X, y, {})
+            if self.test_size:
+                _score(self._scorers(model), model, X, y)
 
     def _scorers(self, model: Any) -> Mapping[str, Any]:
         scoring = resolve_scoring(self.scoring, model)
@@ -197,13 +201,20 @@ class FitEstimator:
             vars(whole).update(found)
         return whole
 
+    def _scores_on_worker(self, outcome: Outcome, split: Split) -> bool:
+        """Return whether the head is too small, or would be busy for long, unless it has fitted the model itself."""
+        way = outcome.metrics["parallel"]
+        if way == "joblib":
+            return False
+        return split.is_large or (way == "trees" and _is_large(outcome.model, split.n_test))
+
     def _test(self, outcome: Outcome, split: Split, pool: TaskPool) -> Mapping[str, float] | None:
         if split.X_test is None:
             return None
         model = outcome.model
         scorers = self._scorers(model)
         try:
-            if outcome.metrics["parallel"] == "trees" and _is_large(model, split.n_test):
+            if self._scores_on_worker(outcome, split):
                 shared, X = pool.share(model), pool.share(split.laid_out(pool.units.directory).X_test)
                 return dict(pool.call("test score", _score, scorers, shared, X, split.y_test))
             return _score(scorers, model, split.X_test, split.y_test)

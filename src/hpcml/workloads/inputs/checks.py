@@ -114,6 +114,14 @@ def _of_dask_ml(model: Any) -> bool:
     return type(model).__module__.startswith(("dask_ml.linear_model", "dask_ml.naive_bayes"))
 
 
+def is_pairwise(model: Any) -> bool:
+    """Return whether a model takes a matrix with a row and a column for each sample."""
+    try:
+        return bool(get_tags(model).input_tags.pairwise)
+    except AttributeError:  # not a BaseEstimator
+        return False
+
+
 def check_data(data: Dataset, model: Any) -> None:
     """Check that the model can be fitted on the data.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import warnings
@@ -14,6 +15,8 @@ import numpy as np
 from hpcml.data import Dataset
 from hpcml.errors import printable
 from hpcml.workloads.inputs.checks import classifies
+
+log = logging.getLogger(__name__)
 
 # The most samples that are looked at, so that a large table costs a second or two.
 _MOST = 1_000_000
@@ -38,10 +41,19 @@ def warn_about(data: Dataset, model: Any) -> None:
     """Warn about columns and samples of a pandas frame that the user should look at."""
     if not hasattr(data.X, "iloc"):
         return
-    X = data.X.set_axis(data.feature_names, axis=1)  # names as texts
-    some = replace(data, X=X).take(slice(0, _MOST))
-    for text in (*_columns(some), *_samples(some, model)):
+    for text in _texts(data, model):
         warnings.warn(f"{data.name}: {text}", stacklevel=2)
+
+
+def _texts(data: Dataset, model: Any) -> list[str]:
+    """Return the warnings; none for a table so odd that they cannot be computed: checks report it."""
+    try:
+        X = data.X.set_axis(data.feature_names, axis=1)  # names as texts
+        some = replace(data, X=X).take(slice(0, _MOST))
+        return [*_columns(some), *_samples(some, model)]
+    except (TypeError, ValueError, AttributeError) as error:
+        log.debug("no warnings about the table: %s", error)
+        return []
 
 
 def _columns(data: Dataset) -> Iterator[str]:
@@ -75,7 +87,8 @@ def _origins(repeated: Mapping[str, int], n_samples: int) -> Iterator[str]:
 def _samples(data: Dataset, model: Any) -> Iterator[str]:
     if data.y is None or data.y.ndim > 1:
         return
-    copies = [str(name) for name in data.X.columns if _is_copy(data.X[name], data.y)]
+    is_copy = _is_encoding if classifies(model) else _is_linear_copy
+    copies = [str(name) for name in data.X.columns if is_copy(data.X[name], data.y)]
     if copies:
         yield f"{_named(copies)} a copy or an encoding of the target, so every score is too good; {_drop(copies)}"
     share = float(data.X.assign(**{"\0target": data.y}).duplicated().mean())
@@ -108,10 +121,15 @@ def _is_text(column: Any) -> bool:
     return str(column.dtype) in ("str", "string", "object", "category")
 
 
-def _is_copy(column: Any, y: Any) -> bool:
-    """Return whether a column tells the target exactly: equal, linear in it, or one value for each class."""
-    if y.dtype.kind == "f" and column.dtype.kind in "iuf":
-        return _is_linear(column.to_numpy(dtype=float), y)
+def _is_linear_copy(column: Any, y: Any) -> bool:
+    """Return whether a column of numbers is the target in other units."""
+    if y.dtype.kind not in "iuf" or column.dtype.kind not in "iuf":
+        return False
+    return _is_linear(column.to_numpy(dtype=float), y.astype(float))
+
+
+def _is_encoding(column: Any, y: Any) -> bool:
+    """Return whether a column has one value for each class."""
     codes, classes = column.factorize()
     _, target = np.unique(y, return_inverse=True)
     n_classes = int(target.max()) + 1
@@ -123,9 +141,11 @@ def _is_copy(column: Any, y: Any) -> bool:
 
 def _is_linear(x: Any, y: Any) -> bool:
     finite = np.isfinite(x) & np.isfinite(y)
+    if finite.sum() < 3:
+        return False
     x, y = x[finite] - x[finite].mean(), y[finite] - y[finite].mean()
     spread = float(np.sqrt((x @ x) * (y @ y)))
-    return len(x) > 2 and spread > 0 and abs(float(x @ y)) >= _COPY * spread
+    return spread > 0 and abs(float(x @ y)) >= _COPY * spread
 
 
 def _named(names: list[str]) -> str:

@@ -11,7 +11,7 @@ from hpcml.data import Dataset, samples
 from hpcml.data.selection import Selection
 from hpcml.errors import ConfigError, DataError
 from hpcml.workloads.base import Inputs
-from hpcml.workloads.inputs.checks import classifies
+from hpcml.workloads.inputs.checks import classifies, is_pairwise
 from hpcml.workloads.inputs.splits import Split
 
 
@@ -44,13 +44,14 @@ def hold_out(inputs: Inputs, test_size: float | None, *, stratify: bool, shuffle
         _check_classes(data.name, data.y[train], data.y[test])
     if data.groups is not None:
         _check_groups(data, train, test, test_size)
+    pairwise = is_pairwise(inputs.model)
     return Split(
-        X=_select(data, train),
+        X=data.X[np.ix_(train, train)] if pairwise else _select(data, train),
         y=_taken(data.y, train),
         groups=_taken(data.groups, train),
-        X_test=_select(data, test),
+        X_test=data.X[np.ix_(test, train)] if pairwise else _select(data, test),
         y_test=_taken(data.y, test),
-        is_large=data.is_large,
+        is_large=data.is_large and not pairwise,
         weights=_taken(data.weights, train),
     )
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sklearn.utils import get_tags
-
-from hpcml.workloads.inputs.checks import classifies
+from hpcml.workloads.inputs.checks import classifies, is_pairwise
 from hpcml.workloads.inputs.splits import Split
 from hpcml.workloads.trial.trial import Trial
 
@@ -17,6 +15,8 @@ def trial(
     model: Any,
     split: Split,
     candidates: Sequence[Mapping[str, Any]] = ({},),
+    *,
+    is_grid: bool = True,
 ) -> Trial:
     """Describe the trial of a model.
 
@@ -26,12 +26,4 @@ def trial(
         See :class:`hpcml.workloads.trial.trial.Trial`.
     """
     has_classes = classifies(model) and split.y is not None and split.y.ndim == 1
-    return Trial(fit, split.X, split.y, has_classes, is_pairwise(model), candidates)
-
-
-def is_pairwise(model: Any) -> bool:
-    """Return whether a model takes a matrix with a row and a column for each sample."""
-    try:
-        return bool(get_tags(model).input_tags.pairwise)
-    except AttributeError:  # not a BaseEstimator
-        return False
+    return Trial(fit, split.X, split.y, has_classes, is_pairwise(model), candidates, is_grid)

@@ -222,7 +222,7 @@ class _Found:
 
 def _unknown(done: Sequence[Done]) -> list[str]:
     """Return warnings about categories that the model does not know, in any block."""
-    found: dict[str, frozenset[Any]] = {}
+    found: dict[str, frozenset[str]] = {}
     for part in done:
         for name, values in part.unknown.items():
             found[name] = found.get(name, frozenset()) | values

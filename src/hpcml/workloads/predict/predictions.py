@@ -79,7 +79,7 @@ class Done:
     score: Part | None
     worker: str
     peak: int
-    unknown: Mapping[str, frozenset[Any]] = field(default_factory=dict)
+    unknown: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def fit(model: Any, source: Any) -> tuple[Any, tuple[str, ...] | None, list[str]]:

@@ -15,7 +15,7 @@ from sklearn.base import clone
 from sklearn.metrics import check_scoring
 
 from hpcml.data import samples
-from hpcml.workloads.inputs.trials import is_pairwise
+from hpcml.workloads.inputs.checks import is_pairwise
 from hpcml.workloads.trial.trial import few_trees
 
 # The training and test indices of a fold.

@@ -141,7 +141,13 @@ class Search:
             functools.partial(self._run, setup, folds, candidates),
             footprint(data, self.test_size, share, 1.0 if self.refit else share),
             inputs.notes,
-            trial(functools.partial(crossval.try_candidate, setup), inputs.model, split, candidates),
+            trial(
+                functools.partial(crossval.try_candidate, setup),
+                inputs.model,
+                split,
+                candidates,
+                is_grid=self.method == "grid",
+            ),
         )
 
     def _spaces(self) -> list[grid.Space]:

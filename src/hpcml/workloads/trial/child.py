@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
+import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor
 from types import TracebackType
@@ -17,6 +20,13 @@ from hpcml.upstream.joblib import start_process
 
 # Limits of the process, of its start with all imports, and of one fit.
 _MEMORY, _START_S, _LONGEST_S = 4 * 1024**3, 60, 60
+
+# Texts of errors that the limit on memory may cause: C++ libraries throw bad_alloc, or abort.
+_OUT_OF_MEMORY = re.compile(r"memory|bad[ _]alloc", re.I)
+_KILLED = re.compile(r"SIGABRT|SIGKILL")
+
+# Seconds between two looks at whether the parent lives.
+_LOOK_S = 1.0
 
 # The fit and its samples, in the child.
 _loaded: Any = None
@@ -69,9 +79,13 @@ class Child:
             raise Stopped(f"a fit took more than {_LONGEST_S} seconds") from None
         except MemoryError:
             raise Stopped(f"a fit needs more than {format_size(_MEMORY)}") from None
-        except BrokenExecutor:
+        except BrokenExecutor as error:
             self._stop()
+            if _KILLED.search(str(error)):
+                raise Stopped(f"a fit was killed, probably beyond {format_size(_MEMORY)}") from None
             return "its process died"
+        if found is not None and _OUT_OF_MEMORY.search(found):
+            raise Stopped(f"a fit needs more than {format_size(_MEMORY)}: {found}")
         return found
 
     def _start(self) -> None:
@@ -98,6 +112,14 @@ def _limit() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone, however that ended."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_S)
+    os._exit(1)
 
 
 def _load(payload: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,15 @@ _MOST, _BUDGET_S = 50, 20.0
 # A value of a parameter fails if this many candidates that have it fail, and none can be fitted.
 _TRIES = 3
 
+# Failures to repeat with more samples, at most.
+_CONFIRMED = 2
+
+# Words of errors that few samples may cause, although they would be the same with more of them.
+_OF_SAMPLES = re.compile(
+    r"sample|class|document|example|fold|member|component|neighbo|split|vocabulary|row|label|group|cluster|quantile",
+    re.I,
+)
+
 # Trees of an ensemble in a trial, at most.
 _TREES = 10
 
@@ -50,6 +60,8 @@ class Trial:
         Whether ``X`` has a column for each sample, as a precomputed kernel has.
     candidates : sequence of mapping
         Parameters to set before a fit.
+    is_grid : bool
+        Whether the candidates are all combinations of some values.
     """
 
     fit: Callable[[Any, Any, Candidate], None]
@@ -58,6 +70,7 @@ class Trial:
     stratify: bool = False
     pairwise: bool = False
     candidates: Sequence[Candidate] = field(default=({},))
+    is_grid: bool = True
 
     @property
     def n_samples(self) -> int:
@@ -72,29 +85,31 @@ class Trial:
         return X, None if self.y is None else self.y[rows]
 
 
-def check(trial: Trial) -> None:
+def check(trial: Trial) -> list[str]:
     """Fit the first candidate, and one with each value of the parameters that vary.
 
     A value is rejected if no candidate that has it can be fitted, because a grid may contain
     combinations that do not suit each other. A failure on a few samples is repeated with more of
-    them, and counts if it is the same then. A fit that takes too long or too much memory shows
-    nothing: the log reports it.
+    them, and counts if it is the same then and does not speak of the samples. A fit that takes too
+    long or too much memory shows nothing: the log reports it.
+
+    Returns
+    -------
+    list of str
+        Warnings about failures that may be due to so few samples.
 
     Raises
     ------
     ConfigError
         If a value fails.
     """
-    failures = _confirm(trial, _fit_each_value(trial))
-    if not failures:
-        return
-    first, *others = failures
-    more = f"; {count(len(others), 'other value')} failed too" if others else ""
-    raise ConfigError(
-        f"{first.subject()} cannot be fitted: {first.error}{more}",
-        *([f"tried with {show(first.candidate)}"] if first.candidate else []),
-        "hpcml fits a few samples before it starts anything; trial=false skips this",
-    )
+    ends = time.monotonic() + _BUDGET_S
+    doubtful = []
+    for failure in _fit_each_value(trial, ends)[:_CONFIRMED]:
+        if _is_confirmed(trial, failure):
+            raise failure.error_of_request()
+        doubtful.append(f"{failure.subject()} cannot be fitted on a few samples: {failure.error}")
+    return doubtful
 
 
 @dataclass(frozen=True)
@@ -108,12 +123,20 @@ class _Failure:
     def subject(self) -> str:
         return "the model" if self.value is None else f"the model with {'='.join(self.value)}"
 
+    def error_of_request(self) -> ConfigError:
+        return ConfigError(
+            f"{self.subject()} cannot be fitted: {self.error}",
+            *([f"tried with {show(self.candidate)}"] if self.candidate else []),
+            "hpcml fits a few samples before it starts anything; trial=false skips this",
+        )
+
 
 class _Tally:
     """The values that could be fitted, and the failures of others."""
 
-    def __init__(self) -> None:
+    def __init__(self, trial: Trial) -> None:
         self.tried = 0
+        self._trial = trial
         self._good: set[tuple[str, str]] = set()
         self._failed: dict[tuple[str, str], list[tuple[Candidate, str]]] = {}
         self._first: _Failure | None = None
@@ -137,13 +160,24 @@ class _Tally:
     def failures(self) -> list[_Failure]:
         if self._first is not None and not self._fitted:
             return [self._first]
-        bad = {value: failed[0] for value, failed in self._failed.items() if value not in self._good}
-        return [_Failure(candidate, value, error) for value, (candidate, error) in bad.items()]
+        bad = [value for value in self._failed if value not in self._good and self._is_decided(value)]
+        first = {value: self._failed[value][0] for value in bad}
+        return [_Failure(candidate, value, error) for value, (candidate, error) in first.items()]
+
+    def _is_decided(self, value: tuple[str, str]) -> bool:
+        """Return whether enough candidates with a value have failed: three, or all of a grid.
+
+        A value that a random search has drawn may have met an unsuitable combination only.
+        """
+        failed = len(self._failed[value])
+        if failed >= _TRIES:
+            return True
+        return self._trial.is_grid and failed == sum(value in _values(each) for each in self._trial.candidates)
 
 
-def _fit_each_value(trial: Trial) -> list[_Failure]:
+def _fit_each_value(trial: Trial, ends: float) -> list[_Failure]:
     """Fit candidates until each value has been fitted once or has failed often enough."""
-    tally, ends = _Tally(), time.monotonic() + _BUDGET_S
+    tally = _Tally(trial)
     with Child(trial.fit, *trial.sample(SAMPLES)) as child:
         for candidate in filter(tally.wants, trial.candidates):
             if tally.tried == _MOST or time.monotonic() > ends:
@@ -157,23 +191,19 @@ def _fit_each_value(trial: Trial) -> list[_Failure]:
     return tally.failures()
 
 
-def _confirm(trial: Trial, failures: Sequence[_Failure]) -> list[_Failure]:
-    """Return the failures that are not due to the few samples: the same ones occur with more, or any with all."""
-    if not failures or trial.n_samples <= SAMPLES:
-        return list(failures)
-    confirmed = []
+def _is_confirmed(trial: Trial, failure: _Failure) -> bool:
+    """Return whether a failure is not due to the few samples."""
+    if trial.n_samples <= SAMPLES:
+        return True
     with Child(trial.fit, *trial.sample(MORE_SAMPLES)) as child:
-        for failure in failures:
-            try:
-                error = child.fit(failure.candidate)
-            except Stopped as stopped:
-                log.info("the trial was stopped: %s", stopped)
-                break
-            if error is not None and (trial.n_samples <= MORE_SAMPLES or error == failure.error):
-                confirmed.append(failure)
-            else:
-                log.info("%s fails on a few samples only: %s", failure.subject(), failure.error)
-    return confirmed
+        try:
+            error = child.fit(failure.candidate)
+        except Stopped as stopped:
+            log.info("the trial was stopped: %s", stopped)
+            return False
+    if error is None or trial.n_samples <= MORE_SAMPLES:
+        return error is not None
+    return error == failure.error and not _OF_SAMPLES.search(error)
 
 
 def _values(candidate: Candidate) -> list[tuple[str, str]]:

@@ -84,7 +84,8 @@ def test_a_fit_by_joblib_whose_worker_jobs_are_all_gone_ends(bed: Bed) -> None:
     try:
         wait_for(lambda: list(bed.scratch.glob("*/workers/*.log")), "workers")
         wait_for(lambda: len(ids(bed)) == 2, "two jobs")
-        time.sleep(3)  # the run is computing
+        wait_for(lambda: list(bed.scratch.glob("*/progress.json")), "the computation")
+        time.sleep(3)  # the fit is sent to a worker
         for job in ids(bed):
             bed.delete(job)
         out = end(process)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -42,25 +43,32 @@ def _has(name: str) -> Any:
     return available_if(lambda self: hasattr(getattr(self, "estimator_", self.estimator), name))
 
 
-def wrap(model: Any, y: Any) -> Any:
+def wrap(model: Any, y: Any, varied: Collection[str] = ()) -> Any:
     """Put a booster, or the booster at the end of a pipeline, into a :class:`Booster` if it needs one.
 
     Parameters
     ----------
     y : array of shape (n_samples,) or None
         The target.
+    varied : collection of str
+        Parameters that a search varies.
     """
-    if isinstance(model, Pipeline) and model.steps:
-        *steps, (name, last) = model.steps
-        return Pipeline([*steps, (name, wrap(last, y))]) if needs_wrapping(last, y) else model
-    return Booster(model) if needs_wrapping(model, y) else model
+    last = model.steps[-1][1] if isinstance(model, Pipeline) and model.steps else model
+    if not needs_wrapping(last, y, varied):
+        return model
+    if last is model:
+        return Booster(model)
+    return Pipeline([*model.steps[:-1], (model.steps[-1][0], Booster(last))])
 
 
-def needs_wrapping(model: Any, y: Any) -> bool:
-    """Return whether a booster stops early, or takes other classes than those of ``y``."""
+def needs_wrapping(model: Any, y: Any, varied: Collection[str] = ()) -> bool:
+    """Return whether a booster may stop early, or takes other classes than those of ``y``."""
     if y is None or isinstance(model, Booster):
         return False
     if early_stopping(model) is not None:
+        return True
+    own = model.get_params(deep=False) if hasattr(model, "get_params") else {}
+    if any(name.rpartition("__")[2] in _EARLY_STOPPING and name.rpartition("__")[2] in own for name in varied):
         return True
     if not numbers_classes(model):
         return False

@@ -166,6 +166,12 @@ class TestBoosters:
         assert fitted.predict_proba(X).shape == (150, 4)
         assert fitted.score(X, y) > 0.9
 
+    @pytest.mark.parametrize("y", [NAMES, NUMBERS])
+    def test_a_grid_may_vary_early_stopping(self, cluster: Cluster, y: Any) -> None:
+        grid = {"early_stopping_rounds": [None, 2]}
+        outcome = run(cluster, XGBClassifier(n_estimators=10), y, grid=grid)
+        assert outcome.metrics["n_failed_fits"] == 0
+
     def test_several_labels(self) -> None:
         y = np.column_stack([NUMBERS == 0, NUMBERS == 1]).astype(int)
         fitted = wrap(XGBClassifier(n_estimators=20, early_stopping_rounds=2), y).fit(X, y)

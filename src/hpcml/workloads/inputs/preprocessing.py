@@ -6,6 +6,7 @@ The steps are part of the model: each fold fits them on its own training samples
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -23,8 +24,13 @@ from hpcml.workloads.inputs.data_warnings import warn_about
 from hpcml.workloads.inputs.tuples import with_tuples
 
 
-def suit(inputs: Inputs) -> Inputs:
+def suit(inputs: Inputs, varied: Collection[str] = ()) -> Inputs:
     """Load the data without samples that lack a target, and put preprocessing before the model.
+
+    Parameters
+    ----------
+    varied : collection of str
+        Parameters that a search varies.
 
     Returns
     -------
@@ -43,7 +49,7 @@ def suit(inputs: Inputs) -> Inputs:
         return inputs
     data = in_memory(inputs.data).labelled()
     suited = _preprocessed(inputs, data)
-    model = with_tuples(boosters.wrap(suited.model, data.y))
+    model = with_tuples(boosters.wrap(suited.model, data.y, varied))
     last = model.steps[-1][1] if isinstance(model, Pipeline) and model.steps else model
     if not isinstance(last, boosters.Booster) or boosters.early_stopping(last) is None:
         return replace(suited, model=model)

@@ -117,7 +117,7 @@ class Search:
         """Reject unknown parameters and scorers, data that does not suit, and too few samples."""
         if inputs.data is None:
             raise ConfigError("data: a search needs some", "for example data=digits")
-        inputs = suit(inputs)
+        inputs = suit(inputs, varied={name for space in self._spaces() for name in space})
         spaces = [grid.with_prefix(space, inputs.model, inputs.prefix) for space in self._spaces()]
         spaces = [tuples_in(space, inputs.model) for space in spaces]
         for space in spaces:

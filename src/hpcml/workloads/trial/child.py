@@ -73,8 +73,12 @@ class Child:
             If it takes too long or too much memory.
         """
         try:
+            payload = cloudpickle.dumps(candidate)
+        except Exception as error:
+            return printable(f"it cannot be sent to another process: {type(error).__name__}: {error}")
+        try:
             self._start()
-            found: str | None = self._process.submit(_fit, cloudpickle.dumps(candidate)).result(timeout=_LONGEST_S)
+            found: str | None = self._process.submit(_fit, payload).result(timeout=_LONGEST_S)
         except TimeoutError:
             raise Stopped(f"a fit took more than {_LONGEST_S} seconds") from None
         except MemoryError:

@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from tests.unit.requests import resolved
 
 from hpcml import Dataset, FitEstimator, Search, data, room
+from hpcml.data import selection
 from hpcml.errors import ConfigError, DataError
 from hpcml.spec import LocalSpec
 from hpcml.units import parse_size
@@ -138,6 +139,7 @@ def test_a_file_that_is_larger_than_memory_is_not_read(
 
 def test_an_array_in_a_file_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An array may be larger than memory, because no process reads all of it at once."""
+    monkeypatch.setattr(selection, "LARGE", 1)
     np.save(tmp_path / "d.npy", np.ones((100, 10)))
     np.savez(tmp_path / "d.npz", X=np.ones((100, 10)))
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1000))

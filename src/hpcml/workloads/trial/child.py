@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -123,7 +124,7 @@ def _end_with(parent: int) -> None:
     """End this process when its parent is gone, however that ended."""
     while os.getppid() == parent:
         time.sleep(_LOOK_S)
-    os._exit(1)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _load(payload: bytes) -> None:

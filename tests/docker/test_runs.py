@@ -30,7 +30,9 @@ class Held(ClassifierMixin, BaseEstimator):
         return self
     def predict(self, X): return np.full(len(X), self.classes_[0])
 """
-HELD = ("model=custom", "model._target_=mine.Held", "workload.grid={c: [0, 1, 2, 3]}", "workload.cv=4")
+HELD = (
+    "model=custom", "model._target_=mine.Held", "workload.grid={c: [0, 1, 2, 3]}", "workload.cv=4", "trial=false",
+)  # fmt: skip
 GRID = ("experiment=digits_svc", "workload.grid={C: [0.1, 1, 10], kernel: [rbf, poly]}", "workload.cv=4")
 
 # One whole node per job, so that two jobs are on two nodes; few workers, because one machine has to
